@@ -1,0 +1,213 @@
+// Reading and writing a socket from coroutines; see stream.h.
+#include "core/stream.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+namespace gatehouse {
+
+namespace {
+constexpr Duration kProbeAfter = std::chrono::milliseconds(200);
+}
+
+Stream::~Stream() {
+  assert(reader_ == nullptr && writer_ == nullptr);
+  if (destroyed_ != nullptr) *destroyed_ = true;
+  watch_.close();
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<void> Stream::open() {
+  return watch_.open(loop_, fd_, WatchMode::kEdge, &Stream::on_ready, this);
+}
+
+void Stream::shutdown_write() {
+  ::shutdown(fd_, SHUT_WR);
+}
+
+IoResult Stream::receive(std::span<char> into) {
+  for (;;) {
+    const ssize_t n = ::recv(fd_, into.data(), into.size(), 0);
+    if (n > 0) {
+      const auto bytes = static_cast<size_t>(n);
+      bytes_in_ += bytes;
+      // A short read has emptied the socket; only the peer's end can still stand behind it.
+      if (bytes < into.size()) readable_ = peer_closed_;
+      return {IoStatus::kOk, 0, bytes};
+    }
+    if (n == 0) {
+      peer_closed_ = true;
+      return {IoStatus::kEof, 0, 0};
+    }
+    if (errno == EINTR) continue;
+    if (errno == EAGAIN) {
+      readable_ = false;
+      return {IoStatus::kTimeout, 0, 0};
+    }
+    return {IoStatus::kError, errno, 0};
+  }
+}
+
+IoResult Stream::read_now(std::span<char> into) {
+  if (!readable_) return {IoStatus::kTimeout, 0, 0};
+  return receive(into);
+}
+
+bool Stream::is_reset() const {
+  char byte = 0;
+  const ssize_t n = ::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return n < 0 && errno != EAGAIN && errno != EINTR;
+}
+
+void Stream::on_ready(void* self, uint8_t ready) {
+  static_cast<Stream*>(self)->handle_ready(ready);
+}
+
+void Stream::handle_ready(uint8_t ready) {
+  bool destroyed = false;
+  bool* outer = destroyed_;
+  destroyed_ = &destroyed;
+  if ((ready & kIoPeerClosed) != 0) peer_closed_ = true;
+  if ((ready & (kIoReadable | kIoPeerClosed)) != 0) readable_ = true;
+
+  if ((ready & kIoWritable) != 0 && writer_ != nullptr && writer_->attempt()) {
+    writer_->finish();
+    if (destroyed) return;
+  }
+  if (readable_ && (ready & (kIoReadable | kIoPeerClosed)) != 0) {
+    if (reader_ != nullptr) {
+      if (reader_->attempt()) {
+        reader_->finish();
+        if (destroyed) return;
+      }
+    } else if (activity_callback_ != nullptr) {
+      activity_callback_(activity_owner_);
+      if (destroyed) return;
+    } else if (peer_callback_ != nullptr) {
+      const bool reset = is_reset();
+      if (reset || peer_closed_) {
+        PeerCallback callback = peer_callback_;
+        peer_callback_ = nullptr;
+        callback(peer_owner_, reset);
+        if (destroyed) return;
+      }
+    }
+  }
+  destroyed_ = outer;
+}
+
+bool Stream::ReadAwaiter::attempt() {
+  if (only_wait_) return true;
+  result_ = stream_.receive(into_);
+  return result_.status != IoStatus::kTimeout;
+}
+
+void Stream::ReadAwaiter::await_suspend(std::coroutine_handle<> awaiting) {
+  assert(stream_.reader_ == nullptr);
+  awaiting_ = awaiting;
+  stream_.reader_ = this;
+  // libevent hides EPOLLRDHUP behind EPOLLERR: a reset that arrives in the same event as the last
+  // bytes leaves no edge behind once those are read. So a wait that grows long asks once.
+  if (!only_wait_ && (timeout_ == Duration::zero() || timeout_ > kProbeAfter)) {
+    probe_ = true;
+    stream_.loop_.arm(timer_, kProbeAfter);
+  } else if (timeout_ != Duration::zero()) {
+    stream_.loop_.arm(timer_, timeout_);
+  }
+}
+
+void Stream::ReadAwaiter::finish() {
+  stream_.reader_ = nullptr;
+  timer_.cancel();
+  awaiting_.resume();
+}
+
+void Stream::ReadAwaiter::on_timeout(void* self) {
+  auto* awaiter = static_cast<ReadAwaiter*>(self);
+  if (std::exchange(awaiter->probe_, false)) {
+    if (awaiter->attempt()) {
+      awaiter->finish();
+    } else if (awaiter->timeout_ != Duration::zero()) {
+      awaiter->stream_.loop_.arm(awaiter->timer_, awaiter->timeout_ - kProbeAfter);
+    }
+    return;
+  }
+  awaiter->result_ = {IoStatus::kTimeout, 0, 0};
+  awaiter->finish();
+}
+
+Stream::WriteAwaiter::WriteAwaiter(Stream& stream, std::span<const iovec> parts, Duration timeout,
+                                   bool connecting)
+    : stream_(stream), connecting_(connecting), timeout_(timeout) {
+  assert(parts.size() <= kMaxParts);
+  for (const iovec& part : parts) {
+    if (part.iov_len != 0) parts_[count_++] = part;
+  }
+}
+
+bool Stream::WriteAwaiter::attempt() {
+  if (connecting_) {
+    int error = 0;
+    socklen_t size = sizeof(error);
+    ::getsockopt(stream_.fd_, SOL_SOCKET, SO_ERROR, &error, &size);
+    result_ = error == 0 ? IoResult{} : IoResult{IoStatus::kError, error, 0};
+    return true;
+  }
+  while (first_ < count_) {
+    ssize_t n = 0;
+    if (count_ - first_ == 1) {
+      n = ::send(stream_.fd_, parts_[first_].iov_base, parts_[first_].iov_len, MSG_NOSIGNAL);
+    } else {
+      msghdr message{};
+      message.msg_iov = parts_ + first_;
+      message.msg_iovlen = static_cast<size_t>(count_ - first_);
+      n = ::sendmsg(stream_.fd_, &message, MSG_NOSIGNAL);
+    }
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) return false;
+      result_.status = IoStatus::kError;
+      result_.error = errno;
+      return true;
+    }
+    auto left = static_cast<size_t>(n);
+    result_.bytes += left;
+    stream_.bytes_out_ += left;
+    stream_.last_write_ = stream_.loop_.now();
+    while (first_ < count_ && left >= parts_[first_].iov_len) left -= parts_[first_++].iov_len;
+    if (first_ == count_) break;
+    parts_[first_].iov_base = static_cast<char*>(parts_[first_].iov_base) + left;
+    parts_[first_].iov_len -= left;
+    // A short write has filled the socket: the next event says when there is room.
+    if (timer_.armed()) stream_.loop_.arm(timer_, timeout_);
+    return false;
+  }
+  result_.status = IoStatus::kOk;
+  return true;
+}
+
+void Stream::WriteAwaiter::await_suspend(std::coroutine_handle<> awaiting) {
+  assert(stream_.writer_ == nullptr);
+  awaiting_ = awaiting;
+  stream_.writer_ = this;
+  if (timeout_ != Duration::zero()) stream_.loop_.arm(timer_, timeout_);
+}
+
+void Stream::WriteAwaiter::finish() {
+  stream_.writer_ = nullptr;
+  timer_.cancel();
+  awaiting_.resume();
+}
+
+void Stream::WriteAwaiter::on_timeout(void* self) {
+  auto* awaiter = static_cast<WriteAwaiter*>(self);
+  awaiter->result_.status = IoStatus::kTimeout;
+  awaiter->finish();
+}
+
+}  // namespace gatehouse

@@ -1,0 +1,209 @@
+// Stream: a connected, non-blocking socket that coroutines read from and write to.
+//
+// The descriptor is registered once, edge-triggered, for both directions. The stream remembers
+// what it knows of the socket: a read that came back short has emptied it, so the next read waits
+// for an event instead of asking the kernel again; a write is tried at once. At most one coroutine
+// reads and one writes at a time. Every wait has a timeout; destroying a waiting coroutine undoes
+// its wait. Destroying the Stream closes the socket; nobody may be waiting on it then.
+//
+// Later transports (TLS) take the place of recv and send in here; callers do not see which it is.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/event_loop.h"
+#include "core/result.h"
+#include "core/units.h"
+
+namespace gatehouse {
+
+enum class IoStatus : uint8_t {
+  kOk,
+  kEof,      // the peer has finished sending
+  kError,    // see IoResult::error
+  kTimeout,  // nothing moved in the time allowed
+};
+
+struct IoResult {
+  IoStatus status = IoStatus::kOk;
+  int error = 0;     // errno, with kError
+  size_t bytes = 0;  // moved; with kOk of a read at least 1
+  bool ok() const { return status == IoStatus::kOk; }
+};
+
+class Stream {
+ public:
+  // Parts of one gathered write.
+  static constexpr size_t kMaxParts = 6;
+
+  // Takes ownership of `fd`, which must be non-blocking.
+  Stream(EventLoop& loop, int fd) : loop_(loop), fd_(fd) {}
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream();
+
+  // Registers the descriptor. To be called once before any wait.
+  Result<void> open();
+
+  EventLoop& loop() { return loop_; }
+  int fd() const { return fd_; }
+
+  class ReadAwaiter;
+  class WriteAwaiter;
+
+  // Reads at least one byte into `into`; kEof, kError or kTimeout end the direction.
+  // A `timeout` of zero means none.
+  ReadAwaiter read(std::span<char> into, Duration timeout);
+  // Waits until a read would find something (bytes, the end or an error) without reading.
+  ReadAwaiter readable(Duration timeout);
+  // Writes all of it, or says why not; the timeout begins anew whenever bytes move.
+  WriteAwaiter write(std::string_view bytes, Duration timeout);
+  // Gathers at most kMaxParts parts, sent as if they were one. They are copied, the bytes not.
+  WriteAwaiter write(std::span<const iovec> parts, Duration timeout);
+  // Waits for the outcome of a connect() under way: kOk, kError or kTimeout.
+  WriteAwaiter connected(Duration timeout);
+
+  // Reads what is there without waiting: kTimeout where nothing is.
+  IoResult read_now(std::span<char> into);
+
+  // True where a read would not wait: unread bytes or the end are known to be there.
+  bool may_read() const { return readable_; }
+  // True once the peer's end was seen by the kernel (unread bytes may come before it).
+  bool peer_closed() const { return peer_closed_; }
+
+  // Calls `callback(owner, reset)` when the peer closes its side or resets the connection while
+  // no coroutine is reading. `reset` tells a connection that is gone both ways from a half-close.
+  // At most once per call of watch_peer; nullptr stops it.
+  using PeerCallback = void (*)(void* owner, bool reset);
+  void watch_peer(PeerCallback callback, void* owner) {
+    peer_callback_ = callback;
+    peer_owner_ = owner;
+  }
+  // Calls `callback(owner)` on bytes or the end while nobody reads: for idle upstream connections.
+  using ActivityCallback = void (*)(void* owner);
+  void watch_activity(ActivityCallback callback, void* owner) {
+    activity_callback_ = callback;
+    activity_owner_ = owner;
+  }
+
+  // Ends the sending direction.
+  void shutdown_write();
+
+  // Bytes moved since the stream was made.
+  uint64_t bytes_in() const { return bytes_in_; }
+  uint64_t bytes_out() const { return bytes_out_; }
+  // When bytes were last written; for idle rules that look at progress.
+  Moment last_write() const { return last_write_; }
+
+ private:
+  static void on_ready(void* self, uint8_t ready);
+  void handle_ready(uint8_t ready);
+  // True where the connection has failed; asks the kernel without consuming bytes.
+  bool is_reset() const;
+  IoResult receive(std::span<char> into);
+
+  EventLoop& loop_;
+  int fd_;
+  bool readable_ = false;
+  bool peer_closed_ = false;
+  ReadAwaiter* reader_ = nullptr;
+  WriteAwaiter* writer_ = nullptr;
+  bool* destroyed_ = nullptr;  // set while handle_ready runs, to learn of our destruction
+  PeerCallback peer_callback_ = nullptr;
+  void* peer_owner_ = nullptr;
+  ActivityCallback activity_callback_ = nullptr;
+  void* activity_owner_ = nullptr;
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;
+  Moment last_write_;
+  Watch watch_;
+
+  friend class ReadAwaiter;
+  friend class WriteAwaiter;
+};
+
+class Stream::ReadAwaiter {
+ public:
+  ReadAwaiter(Stream& stream, std::span<char> into, Duration timeout, bool only_wait)
+      : stream_(stream), into_(into), timeout_(timeout), only_wait_(only_wait) {}
+  ReadAwaiter(const ReadAwaiter&) = delete;
+  ReadAwaiter& operator=(const ReadAwaiter&) = delete;
+  ~ReadAwaiter() {
+    if (stream_.reader_ == this) stream_.reader_ = nullptr;
+  }
+
+  bool await_ready() { return stream_.readable_ && attempt(); }
+  void await_suspend(std::coroutine_handle<> awaiting);
+  IoResult await_resume() const { return result_; }
+
+ private:
+  friend class Stream;
+  // True where the wait is over and result_ is set.
+  bool attempt();
+  void finish();
+  static void on_timeout(void* self);
+
+  Stream& stream_;
+  std::span<char> into_;
+  Duration timeout_;
+  bool only_wait_;
+  bool probe_ = false;  // the timer stands for one attempt, not for the timeout
+  IoResult result_;
+  std::coroutine_handle<> awaiting_;
+  Timer timer_{&ReadAwaiter::on_timeout, this};
+};
+
+class Stream::WriteAwaiter {
+ public:
+  WriteAwaiter(Stream& stream, std::span<const iovec> parts, Duration timeout, bool connecting);
+  WriteAwaiter(const WriteAwaiter&) = delete;
+  WriteAwaiter& operator=(const WriteAwaiter&) = delete;
+  ~WriteAwaiter() {
+    if (stream_.writer_ == this) stream_.writer_ = nullptr;
+  }
+
+  bool await_ready() { return connecting_ ? false : attempt(); }
+  void await_suspend(std::coroutine_handle<> awaiting);
+  IoResult await_resume() const { return result_; }
+
+ private:
+  friend class Stream;
+  bool attempt();
+  void finish();
+  static void on_timeout(void* self);
+
+  Stream& stream_;
+  iovec parts_[kMaxParts];
+  uint8_t first_ = 0;
+  uint8_t count_ = 0;
+  bool connecting_;
+  Duration timeout_;
+  IoResult result_;
+  std::coroutine_handle<> awaiting_;
+  Timer timer_{&WriteAwaiter::on_timeout, this};
+};
+
+inline Stream::ReadAwaiter Stream::read(std::span<char> into, Duration timeout) {
+  return ReadAwaiter(*this, into, timeout, false);
+}
+inline Stream::ReadAwaiter Stream::readable(Duration timeout) {
+  return ReadAwaiter(*this, {}, timeout, true);
+}
+inline Stream::WriteAwaiter Stream::write(std::string_view bytes, Duration timeout) {
+  const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  return WriteAwaiter(*this, std::span(&part, 1), timeout, false);
+}
+inline Stream::WriteAwaiter Stream::write(std::span<const iovec> parts, Duration timeout) {
+  return WriteAwaiter(*this, parts, timeout, false);
+}
+inline Stream::WriteAwaiter Stream::connected(Duration timeout) {
+  return WriteAwaiter(*this, {}, timeout, true);
+}
+
+}  // namespace gatehouse

@@ -1,0 +1,62 @@
+// The channel between the master and one worker: a SOCK_SEQPACKET pair with small fixed messages.
+//
+// A message is a verb, a 32-bit argument and up to kChannelFdsMax descriptors (SCM_RIGHTS). Packets
+// keep their borders, so a message comes whole or not at all. Both ends are non-blocking. The end
+// of the file means that the other process died: a worker whose master is gone drains and exits.
+//
+// kReady to kReopenLog are in use. The rest belongs to the reload of the generation inside live
+// workers and has its numbers already, so that master and workers of neighbouring versions agree.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/result.h"
+#include "core/unique_fd.h"
+
+namespace gatehouse {
+
+enum class ChannelVerb : uint32_t {
+  kReady = 1,      // worker → master: accepting connections
+  kDrain = 2,      // master → worker: stop accepting, finish the exchanges, exit 0
+  kStop = 3,       // master → worker: exit now, 0
+  kReopenLog = 4,  // master → worker: argument = index in log_files or kErrorLogIndex; one fd
+
+  kPrepare = 16,        // master → worker: argument = generation; fd = the sealed config
+  kPrepared = 17,       // worker → master: argument = generation
+  kPrepareFailed = 18,  // worker → master: argument = generation; fd = memfd with the errors
+  kSwitch = 19,         // master → worker: argument = generation
+  kDiscard = 20,        // master → worker: argument = generation
+};
+
+// The argument of kReopenLog that means the error log (see log_adopt).
+inline constexpr uint32_t kErrorLogIndex = UINT32_MAX;
+inline constexpr size_t kChannelFdsMax = 8;
+
+struct ChannelMessage {
+  ChannelVerb verb{};
+  uint32_t argument = 0;
+  std::vector<UniqueFd> fds;
+};
+
+struct ChannelPair {
+  UniqueFd master;
+  UniqueFd worker;
+};
+Result<ChannelPair> make_channel();
+
+enum class ChannelStatus : uint8_t {
+  kOk,
+  kWouldBlock,  // nothing to receive; no room to send: wait for readiness and try again
+  kClosed,      // the other process is gone
+  kFailed,      // see error; a received message that is not one of ours is dropped with this
+};
+
+// `fds` stay the caller's.
+ChannelStatus channel_send(int channel_fd, ChannelVerb verb, uint32_t argument = 0,
+                           const std::vector<int>& fds = {}, Error* error = nullptr);
+
+// Received descriptors are O_CLOEXEC and owned by `message`.
+ChannelStatus channel_receive(int channel_fd, ChannelMessage& message, Error* error = nullptr);
+
+}  // namespace gatehouse

@@ -1,0 +1,95 @@
+// ConfigSource: the bytes of a configuration, read once and never again.
+//
+// Loading reads the main file, follows every `include`, and notes the value of every environment
+// variable that a `${NAME}` asks for. The result is immutable and complete: whoever gets it (a
+// worker building a generation, the agent validating one, in whatever environment and file system
+// they live) reads the very same configuration. It travels between processes in a sealed memfd.
+//
+// `include = PATTERN` is relative to the file it stands in. A pattern with * ? [ may match
+// nothing, and its matches are taken in byte order; a plain path has to exist. A file that
+// includes itself, at whatever distance, is refused with the chain.
+//
+// Only the main file being unreadable makes load() fail. What is wrong with an include is noted
+// in the source and said by the reader together with all other errors (core/config_reader.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/config_errors.h"
+#include "core/result.h"
+
+namespace gatehouse {
+
+inline constexpr size_t kMaxConfigFileBytes = size_t{16} << 20;
+inline constexpr size_t kMaxConfigBytes = size_t{64} << 20;  // all files together
+inline constexpr size_t kMaxConfigFiles = 4096;
+inline constexpr size_t kMaxIncludeDepth = 16;
+
+struct ConfigFile {
+  std::string path;    // as given, or as the include made it; used in every message
+  Origin included_at;  // the include line that brought it in; line 0 for the main file
+  std::string text;
+};
+
+// An include that could not be followed; `included_at` is its line.
+struct IncludeProblem {
+  Origin included_at;
+  std::string problem;
+  std::string expected;
+};
+
+class ConfigSource {
+ public:
+  // Reads `path` and all it includes. Fails when the main file cannot be read or is too large.
+  static Result<ConfigSource> load(const std::string& path);
+
+  // As load(), with `text` in the place of a main file called `name`. Includes are followed.
+  static ConfigSource from_text(std::string name, std::string text);
+
+  // A sealed memfd (close-on-exec, position 0) with everything in it. The caller owns it.
+  [[nodiscard]] Result<int> to_memfd() const;
+
+  // Reads back what to_memfd() wrote. Leaves `fd` open, and does not depend on its position.
+  // Fails unless it is fully sealed and well formed.
+  static Result<ConfigSource> from_memfd(int fd);
+
+  // In the order they are read; [0] is the main file.
+  std::span<const ConfigFile> files() const { return files_; }
+  std::span<const IncludeProblem> include_problems() const { return problems_; }
+
+  // Indexes of the files that the include at `origin` brought in, in order.
+  std::vector<uint32_t> included_at(Origin origin) const;
+
+  // The value an environment variable had when the source was loaded; null when it was unset.
+  const std::string* environment(std::string_view name) const;
+
+  // "FILE:LINE", or "default" for line 0.
+  std::string where(Origin origin) const;
+
+  // Size of all files together.
+  size_t bytes() const;
+
+  // Tells configurations apart (64-bit FNV-1a of files and environment); not cryptographic.
+  uint64_t hash() const;
+
+ private:
+  friend class ConfigLoader;
+
+  std::string serialize() const;
+
+  std::vector<ConfigFile> files_;
+  std::vector<IncludeProblem> problems_;
+  std::map<std::string, std::optional<std::string>, std::less<>> environment_;
+};
+
+// "FILE:LINE", or "default"; what the where() members print.
+std::string format_origin(std::span<const std::string> paths, Origin origin);
+
+}  // namespace gatehouse

@@ -1,0 +1,122 @@
+// The heads of HTTP/1.0 and HTTP/1.1 messages (RFC 9112 §2 to §5), read incrementally.
+//
+// parse() is given all bytes of the head received so far, each time from its first byte, and says
+// kIncomplete, kComplete or kRefused. Lines that are complete are read once and never again, the
+// last, incomplete one is only searched for its end in the bytes that are new. The buffer may have
+// moved between two calls; views handed out are into the buffer of the last call.
+//
+// The grammar is the strict one: exactly one space between the parts of the first line, CRLF and
+// nothing else at a line's end, no folding, no white space before the colon, no control bytes but
+// HTAB in values. Whatever two parsers could read differently is refused. The verdict, including
+// its reason, depends on the bytes alone, not on how they were split into reads: a message that
+// goes wrong twice is refused for what comes first. One liberty of RFC 9112 §2.2 is taken: one
+// empty line before a request is skipped.
+//
+// Names that programs behind us could take for another one (Content_Length) are marked dropped.
+// What the fields mean together, and how long the body is, decides http/body_framing.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "http/field.h"
+#include "http/method.h"
+#include "http/reason.h"
+
+namespace gatehouse {
+
+struct H1Limits {
+  size_t head_max = 32768;   // bytes of first line, fields and the empty line: kHeadTooLarge
+  size_t fields_max = 100;   // field lines: kTooManyFields
+  size_t target_max = 8192;  // bytes of the request target: kTargetTooLong
+};
+
+// A method longer than this is refused with kMethodNotImplemented (RFC 9110 §9.1, §15.6.2).
+inline constexpr size_t kMethodMax = 32;
+
+struct RequestHead {
+  std::string_view method;
+  std::string_view target;  // as it came; http/target.h gives it its one meaning
+  Method method_id = Method::kOther;
+  uint8_t minor_version = 1;  // 0 or 1; HTTP/1.2 and up are treated as 1 (RFC 9110 §2.5)
+  size_t length = 0;          // bytes of the head; the body begins there
+};
+
+struct ResponseHead {
+  uint16_t status = 0;  // 100 to 599
+  uint8_t minor_version = 1;
+  std::string_view phrase;  // may be empty
+  size_t length = 0;
+};
+
+enum class ParseStatus : uint8_t { kIncomplete, kComplete, kRefused };
+
+// Field lines up to and with the empty line that ends them: a part of each parser here, and the
+// trailer section of a chunked body.
+class FieldSectionParser {
+ public:
+  // The section begins at offset `start` of the bytes that parse() will be given.
+  void reset(size_t start);
+
+  // `bytes` as above, no more than the limit allows. On kComplete end() is the offset after the
+  // empty line. Fields are appended as their lines are completed.
+  ParseStatus parse(std::string_view bytes, size_t fields_max, FieldList& fields);
+
+  size_t end() const { return line_; }
+  Reason reason() const { return reason_; }
+
+ private:
+  size_t line_ = 0;             // offset of the line that is not complete yet
+  size_t scanned_ = 0;          // that line's end was searched up to here
+  const char* base_ = nullptr;  // where `bytes` lay in the last call
+  Reason reason_ = Reason::kNone;
+};
+
+class H1RequestParser {
+ public:
+  void reset();
+
+  // The caller clears `fields` before the first call for a message and leaves it and `out` alone
+  // until the verdict. After kRefused only reason() has a meaning.
+  ParseStatus parse(std::string_view bytes, const H1Limits& limits, RequestHead& out,
+                    FieldList& fields);
+
+  Reason reason() const { return reason_; }
+
+  // True once a byte that belongs to a request has been seen: tells a connection that is idle
+  // (nothing, or the one empty line) from one that is waiting for the rest of a head.
+  bool begun() const { return begun_; }
+
+ private:
+  ParseStatus refuse(Reason reason);
+
+  size_t start_ = 0;    // offset of the request line
+  size_t scanned_ = 0;  // the request line's end was searched up to here
+  const char* base_ = nullptr;
+  FieldSectionParser section_;
+  bool in_fields_ = false;
+  bool begun_ = false;
+  Reason reason_ = Reason::kNone;
+};
+
+// The same for responses; no empty line before the status line. Its reasons speak of the
+// response: the caller answers the client with kUpstreamBadResponse or kUpstreamHeadTooLarge.
+class H1ResponseParser {
+ public:
+  void reset();
+  ParseStatus parse(std::string_view bytes, const H1Limits& limits, ResponseHead& out,
+                    FieldList& fields);
+  Reason reason() const { return reason_; }
+
+ private:
+  ParseStatus refuse(Reason reason);
+
+  size_t scanned_ = 0;
+  const char* base_ = nullptr;
+  FieldSectionParser section_;
+  bool in_fields_ = false;
+  Reason reason_ = Reason::kNone;
+};
+
+}  // namespace gatehouse

@@ -16,6 +16,8 @@ ARGS ?=
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
+# One short line for each step; V=1 shows the commands.
+quiet := $(if $(filter 1,$(V)),,@)
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -41,46 +43,54 @@ help:
 
 run:
 	@tools/install-deps build
-	@$(MAKE) -j$(JOBS) all
+	@$(MAKE) $(jobs) all
 	@if [ -e conf/demo.txt ]; then cat conf/demo.txt; fi
 	$(BUILD)/gatehouse --foreground -c conf/demo.conf $(ARGS)
 
 check:
 	@tools/install-deps build lint test
-	@$(MAKE) -j$(JOBS) check-all
+	@$(MAKE) $(jobs) check-all
 
 lint:
 	@tools/install-deps build lint
-	@$(MAKE) -j$(JOBS) lint-all
+	@$(MAKE) $(jobs) lint-all
 
 fuzz:
 	@tools/install-deps build fuzz
-	@$(MAKE) -j$(JOBS) fuzz-all
+	@$(MAKE) $(jobs) fuzz-all
 
 bench:
 	@tools/install-deps build bench
-	@$(MAKE) -j$(JOBS) all
-	GATEHOUSE=$(BUILD)/gatehouse GATEHOUSE_BUILD=$(BUILD) t/bench/run $(ARGS)
+	@$(MAKE) $(jobs) all
+	GATEHOUSE=$(abspath $(BUILD))/gatehouse GATEHOUSE_BUILD=$(abspath $(BUILD)) t/bench/run $(ARGS)
 
 soak:
 	@tools/install-deps build test
-	@$(MAKE) -j$(JOBS) all
+	@$(MAKE) $(jobs) all
 	$(PYTHON) tools/check --build $(BUILD) soak
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# As many jobs as there are processors, unless -j already says.
+jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
-formatted := $(wildcard src/*.cc src/*/*.h src/*/*.cc t/unit/*.cc t/unit/*.h t/fault/*.cc \
-               t/fault/*.h t/fuzz/*.cc t/fuzz/*.h t/bench/*.cc t/bench/*.h)
+formatted := $(wildcard src/*.cc src/*/*.h src/*/*.cc t/*/*.h t/*/*.cc)
 
 format:
 	clang-format -i $(formatted)
 
+# What is committed, nothing else.
+dist: version := $(shell cat VERSION)
 dist:
-	tools/make-dist
+	@mkdir -p $(BUILD)
+	@git diff --quiet HEAD || echo 'dist: uncommitted changes stay out of the archive' >&2
+	git archive --format=tar.gz --prefix=gatehouse-$(version)/ \
+	  -o $(BUILD)/gatehouse-$(version).tar.gz HEAD
+	@echo $(BUILD)/gatehouse-$(version).tar.gz
 
+# Keeps what configure found; distclean keeps nothing.
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/test $(BUILD)/libgatehouse.a $(BUILD)/gatehouse \
-	  $(BUILD)/unit_tests $(BUILD)/results $(ASAN_BUILD) $(FUZZ_BUILD)
+	rm -rf $(BUILD)/obj $(BUILD)/test $(BUILD)/tidy $(BUILD)/libgatehouse.a $(BUILD)/gatehouse \
+	  $(BUILD)/unit_tests $(BUILD)/*.list $(ASAN_BUILD) $(FUZZ_BUILD)
 
 distclean:
 	rm -rf $(BUILD) $(ASAN_BUILD) $(FUZZ_BUILD)
@@ -95,6 +105,15 @@ endif
 $(BUILD)/config.mk: configure VERSION
 	@if [ -x $(BUILD)/config.status ]; then $(BUILD)/config.status; \
 	else ./configure --builddir=$(BUILD); fi
+
+sanitizers := address,undefined
+$(ASAN_BUILD)/config.mk: $(BUILD)/config.mk
+	@CXX='$(CXX)' ./configure --builddir=$(ASAN_BUILD) --with-sanitizer=$(sanitizers) \
+	  $(WITHOUT_MODULES:%=--without-%) >/dev/null
+
+$(FUZZ_BUILD)/config.mk: configure VERSION
+	@CXXFLAGS=-fsanitize=fuzzer-no-link ./configure --builddir=$(FUZZ_BUILD) --cxx=clang++ \
+	  --with-sanitizer=$(sanitizers) >/dev/null
 
 # ---- Flags -------------------------------------------------------------------------------------
 
@@ -124,27 +143,36 @@ fault_programs := $(fault_sources:t/fault/%.cc=$(BUILD)/test/fault/%)
 
 all: $(programs) $(library)
 
-$(BUILD)/obj/src/%.o: src/%.cc $(BUILD)/config.mk
-	@mkdir -p $(@D)
-	$(compile) $(LTO) -c $< -o $@
+# Objects are as old as the command that made them, not as configure's last run.
+$(BUILD)/flags.list: FORCE
+	@echo '$(compile) $(test_warnings) $(LTO)' | cmp -s - $@ || \
+	  echo '$(compile) $(test_warnings) $(LTO)' > $@
 
-$(BUILD)/obj/t/%.o: t/%.cc $(BUILD)/config.mk
+$(BUILD)/obj/src/%.o: src/%.cc $(BUILD)/flags.list
 	@mkdir -p $(@D)
-	$(compile) $(test_warnings) $(LTO) -c $< -o $@
+	@echo "c++ $@"
+	$(quiet)$(compile) $(LTO) -c $< -o $@
+
+$(BUILD)/obj/t/%.o: t/%.cc $(BUILD)/flags.list
+	@mkdir -p $(@D)
+	@echo "c++ $@"
+	$(quiet)$(compile) $(test_warnings) $(LTO) -c $< -o $@
 
 # The list of members is a prerequisite too, so that a deleted source leaves the archive.
 $(library): $(library_objects) $(BUILD)/library.list
 	@rm -f $@
-	$(AR) rcs $@ $(library_objects)
+	$(quiet)$(AR) rcs $@ $(library_objects)
 
 $(BUILD)/library.list: FORCE
 	@echo $(library_objects) | cmp -s - $@ || echo $(library_objects) > $@
 
 $(BUILD)/gatehouse: $(BUILD)/obj/src/gatehouse.o $(library)
-	$(CXX) $(LDFLAGS_ALL) $(LTO) $^ $(PACKAGE_LIBS) -o $@
+	@echo "link $@"
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(LTO) $^ $(PACKAGE_LIBS) -o $@
 
 $(BUILD)/unit_tests: $(unit_objects) $(library) $(BUILD)/unit.list
-	$(CXX) $(LDFLAGS_ALL) $(LTO) $(unit_objects) $(library) $(PACKAGE_LIBS) -lcriterion -o $@
+	@echo "link $@"
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(LTO) $(unit_objects) $(library) $(PACKAGE_LIBS) -lcriterion -o $@
 
 $(BUILD)/unit.list: FORCE
 	@echo $(unit_objects) | cmp -s - $@ || echo $(unit_objects) > $@
@@ -154,29 +182,102 @@ wrap_flags = $(shell sed -n 's,^// wrap:,,p' $(1) | tr -s ' ' '\n' | sed -n 's/^
 
 $(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(library)
 	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS_ALL) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) -lcmocka -o $@
-
-.PRECIOUS: $(BUILD)/obj/t/fault/%.o
+	@echo "link $@"
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) -lcmocka -o $@
 
 # ---- Tests -------------------------------------------------------------------------------------
 
-# Each part prints its framework's output and adds to the closing "N passed, N failed".
 test_programs := $(if $(unit_sources),$(BUILD)/unit_tests) $(fault_programs)
+# The parts that also run on the sanitized build. (Criterion maps its own memory where the thread
+# sanitizer does not allow it: a build --with-sanitizer=thread is for check-e2e.)
+sanitized_parts := unit fault e2e
 
-check-unit: $(filter %/unit_tests,$(test_programs))
-	@$(PYTHON) tools/check --build $(BUILD) unit
-
-check-fault: $(fault_programs)
-	@$(PYTHON) tools/check --build $(BUILD) fault
-
-check-conf: $(programs)
-	@$(PYTHON) tools/check --build $(BUILD) conf
-
-check-e2e: $(programs)
-	@$(PYTHON) tools/check --build $(BUILD) e2e
-
-.PHONY: tests FORCE
-tests: $(test_programs)
+.PHONY: check-all tests sanitized-tests lint-all fuzz-all fuzzers FORCE
 FORCE:
 
--include $(wildcard $(BUILD)/obj/src/*.d $(BUILD)/obj/*/*/*.d)
+tests: all $(test_programs)
+
+# In a build that has a sanitizer already there is nothing to repeat.
+ifeq ($(SANITIZE),)
+repeated := $(sanitized_parts:%=%@$(ASAN_BUILD))
+sanitized-tests: $(ASAN_BUILD)/config.mk
+	@$(MAKE) BUILD=$(ASAN_BUILD) tests
+else
+sanitized-tests:
+endif
+
+# Builds all there is before the first part, so that no test runs beside a compiler.
+check-all: tests sanitized-tests
+	@$(PYTHON) tools/check --build $(BUILD) format rules unit fault conf e2e $(repeated)
+
+check-unit: tests
+	@$(PYTHON) tools/check --build $(BUILD) unit
+
+check-fault: tests
+	@$(PYTHON) tools/check --build $(BUILD) fault
+
+check-conf: all
+	@$(PYTHON) tools/check --build $(BUILD) conf
+
+check-e2e: all
+	@$(PYTHON) tools/check --build $(BUILD) e2e
+
+# ---- Lint --------------------------------------------------------------------------------------
+
+# clang-tidy takes seconds a file, so it remembers what it has passed: a stamp is as old as the object
+# file, and that knows all the headers.
+tidied := $(patsubst %.cc,$(BUILD)/tidy/%.ok,$(library_sources) $(wildcard src/gatehouse.cc))
+
+lint-all: $(tidied)
+	@$(PYTHON) tools/check --build $(BUILD) format rules
+
+$(BUILD)/tidy/%.ok: %.cc $(BUILD)/obj/%.o .clang-tidy
+	@mkdir -p $(@D)
+	@echo clang-tidy $<
+	@clang-tidy --quiet $< -- -xc++ -std=c++20 $(CPPFLAGS) -D__cpp_impl_coroutine=201902L \
+	  > $(BUILD)/tidy/$*.log 2>&1 || { cat $(BUILD)/tidy/$*.log; exit 1; }
+	@touch $@
+
+# ---- Fuzzers -----------------------------------------------------------------------------------
+
+fuzz_sources := $(sort $(wildcard t/fuzz/fuzz_*.cc))
+fuzz_programs := $(fuzz_sources:t/fuzz/%.cc=$(BUILD)/test/fuzz/%)
+
+# Called with BUILD=$(FUZZ_BUILD), a build of all sources by clang with coverage for libFuzzer.
+fuzzers: $(fuzz_programs)
+
+$(BUILD)/test/fuzz/%: $(BUILD)/obj/t/fuzz/%.o $(library)
+	@mkdir -p $(@D)
+	@echo "link $@"
+	$(quiet)$(CXX) $(LDFLAGS_ALL) -fsanitize=fuzzer $^ $(PACKAGE_LIBS) -o $@
+
+fuzz-all: $(FUZZ_BUILD)/config.mk
+	@$(MAKE) BUILD=$(FUZZ_BUILD) fuzzers
+	@$(PYTHON) tools/fuzz --build $(FUZZ_BUILD) --seconds $(FUZZ_SECONDS) $(ARGS)
+
+.PRECIOUS: $(BUILD)/obj/t/fault/%.o $(BUILD)/obj/t/fuzz/%.o
+
+# ---- Installation ------------------------------------------------------------------------------
+
+INSTALL ?= install
+manuals = $(wildcard man/*.5 man/*.8)
+
+install: all
+	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(sysconfdir)/gatehouse
+	$(INSTALL) -m 755 $(programs) $(DESTDIR)$(sbindir)/
+	@# The administrator's file is never overwritten.
+	if [ ! -e $(DESTDIR)$(sysconfdir)/gatehouse/gatehouse.conf ] && [ -e conf/gatehouse.conf ]; \
+	then $(INSTALL) -m 644 conf/gatehouse.conf $(DESTDIR)$(sysconfdir)/gatehouse/; fi
+	set -e; for page in $(manuals); do section=$${page##*.}; \
+	  $(INSTALL) -d $(DESTDIR)$(mandir)/man$$section; \
+	  $(INSTALL) -m 644 $$page $(DESTDIR)$(mandir)/man$$section/; done
+
+# Leaves the configuration, as packages do.
+uninstall:
+	rm -f $(programs:$(BUILD)/%=$(DESTDIR)$(sbindir)/%)
+	for page in $(notdir $(manuals)); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$$page; done
+	@if [ -e $(DESTDIR)$(sysconfdir)/gatehouse ]; then \
+	  echo '$(DESTDIR)$(sysconfdir)/gatehouse is left as it is'; fi
+
+# A header that is gone is no reason to stop: -MP gives each an empty rule.
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,44 @@
+// Route and Listener as compiled into a generation.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/metrics.h"
+#include "http/module.h"
+#include "http/route_conf.h"
+
+namespace gatehouse {
+
+class Router;
+
+// One compiled route: its settings, its hooks by phase, its action.
+struct Route {
+  std::string name;
+  Origin origin;
+  const RouteConf* conf = nullptr;  // inside the generation's Config
+  const ConfigSection* section = nullptr;
+  std::vector<Hook> before;  // authenticate, admit, rewrite: in running order
+  std::vector<Hook> respond;
+  std::vector<Hook> log;
+  std::vector<Phase> before_phases;  // the phase of each of `before`, for explain
+  Action action;
+  bool fallback = false;         // the listener's stand-in where no route matches
+  SeriesCells* cells = nullptr;  // this worker's counters; bound when attached
+};
+
+// One compiled listener.
+struct Listener {
+  std::string name;
+  Origin origin;
+  const ListenerConf* conf = nullptr;
+  const ConfigSection* section = nullptr;
+  std::vector<Hook> identify;
+  std::unique_ptr<Route> fallback;  // hooks for requests that match no route
+  std::unique_ptr<Router> router;   // over the routes of this listener
+  SeriesCells* cells = nullptr;
+};
+
+}  // namespace gatehouse

@@ -1,0 +1,79 @@
+// The settings of [listener], [route] and [upstream] that belong to HTTP itself, and their
+// directive tables (route_conf.cc). Matching keys of a route live in router.h's types.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "core/directive.h"
+#include "core/sockets.h"
+#include "core/units.h"
+#include "http/route_match.h"
+
+namespace gatehouse {
+
+// What is told to upstreams about the client's connection.
+enum class ForwardedStyle : uint8_t { kOff, kX, kRfc7239, kBoth };
+
+struct ListenerConf {
+  std::vector<NetworkPrefix> trusted_proxy;
+  Duration header_timeout = std::chrono::seconds(10);
+  Duration keepalive_timeout = std::chrono::seconds(75);
+  uint32_t keepalive_requests = 0;  // 0: no cap
+  Duration write_timeout = std::chrono::seconds(30);
+  Duration half_close_timeout = std::chrono::seconds(1);
+  Duration linger_timeout = std::chrono::seconds(2);
+  Bytes head_max = 32_KiB;
+  uint32_t fields_max = 100;
+  Bytes target_max = 8_KiB;
+};
+
+struct RouteConf {
+  // Where it applies; see route_match.h.
+  std::vector<std::string> listener;
+  std::vector<HostPattern> host;
+  std::vector<PathPattern> path;
+  std::vector<std::string> method;
+  std::vector<FieldCondition> header;
+  std::vector<QueryCondition> query;
+  // What it does: an upstream's name or URL. Other actions belong to modules.
+  std::string upstream;
+  // Limits and timeouts.
+  Bytes body_max = Bytes{8 * 1024 * 1024};
+  Duration body_timeout = std::chrono::seconds(30);
+  Duration idle_timeout = std::chrono::hours(1);
+  bool upgrade = true;
+};
+
+// One server of an upstream: http://ADDRESS:PORT [weight N].
+struct TargetConf {
+  SocketAddress address;
+  std::string host;      // as written, without scheme
+  bool resolved = true;  // false: the name is not an address; down until discovery resolves it
+  uint32_t weight = 1;
+};
+
+struct UpstreamConf {
+  std::vector<TargetConf> target;
+  Duration connect_timeout = std::chrono::seconds(5);
+  Duration response_timeout = std::chrono::seconds(60);
+  Duration read_timeout = std::chrono::seconds(60);
+  Duration write_timeout = std::chrono::seconds(60);
+  Bytes head_max = 32_KiB;
+  uint32_t fields_max = 100;
+  uint32_t keepalive = 256;
+  Duration keepalive_timeout = std::chrono::seconds(30);
+  Duration keepalive_age = std::chrono::hours(1);
+  uint32_t keepalive_requests = 10000;
+  uint32_t connect_tries = 3;  // targets tried where connecting fails
+};
+
+extern const DirectiveTable kListenerTable;
+extern const DirectiveTable kRouteTable;
+extern const DirectiveTable kUpstreamTable;
+
+}  // namespace gatehouse

@@ -15,44 +15,43 @@
 #include "core/units.h"
 #include "http/body_framing.h"
 #include "http/field.h"
+#include "http/h1_parser.h"
+#include "http/host.h"
 #include "http/reason.h"
 #include "http/target.h"
 
 namespace gatehouse {
 
-class Generation;
-class Worker;
 class ClientSide;
+class Generation;
+class Stream;
+class Worker;
 struct Listener;
 struct Route;
-struct Target;
+struct UpstreamTarget;
 
 struct Request {
-  std::string_view method;
-  Method method_id{};
-  std::string_view raw_target;  // as received
-  RequestTarget target;         // normalised: path, query, host, port
-  uint8_t minor_version = 1;    // of HTTP/1.x towards the client
-  FieldList fields;             // as received; a hook drops one by setting Field::dropped
-  FieldList added;              // what hooks add towards the upstream
-  BodyLength body;
-  bool expects_continue = false;
-  bool wants_upgrade = false;  // Connection: upgrade with an Upgrade field
-  std::string_view upgrade;    // the protocol(s) asked for
-  // Body bytes received from the client so far, without framing.
-  uint64_t body_bytes = 0;
+  RequestHead head;         // method, raw target, version: as received
+  Target target;            // normalised: path, query, wire form
+  Authority authority;      // the effective host and port (absolute form wins over Host)
+  RequestFacts facts;       // what the fields mean together: body length, keep-alive, upgrade
+  FieldList fields;         // as received; a hook drops one by setting Field::dropped
+  FieldList added;          // what hooks add towards the upstream
+  uint64_t body_bytes = 0;  // body bytes received from the client so far, without framing
+  uint64_t wire_bytes = 0;  // all bytes of the request, head and framing included
 };
 
 struct Response {
-  uint16_t status = 0;
-  FieldList fields;  // as the upstream or the handler gave them
-  FieldList added;   // what hooks add towards the client
+  uint16_t status = 0;      // 0: nothing to send yet
+  std::string_view phrase;  // the upstream's words for a status that has no standard phrase
+  FieldList fields;         // as the upstream or the handler gave them
+  FieldList added;          // what hooks add towards the client
   // How the body is delimited at its source (upstream), or kLength for `content`.
   BodyLength body;
   // The whole body of a response made here; empty for one that streams.
   std::string_view content;
-  // Body bytes sent to the client so far, without framing.
-  uint64_t body_bytes = 0;
+  uint64_t body_bytes = 0;  // body bytes sent to the client so far, without framing
+  uint64_t wire_bytes = 0;  // all bytes of the response, head and framing included
 };
 
 // One part of the path that a `{name}` segment of the route's pattern matched.
@@ -76,7 +75,7 @@ class Exchange {
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
 
-  Worker* worker = nullptr;
+  Worker* worker = nullptr;                // null in explain and in unit tests
   const Generation* generation = nullptr;  // held alive by the session, while the exchange lasts
   const Listener* listener = nullptr;
   const Route* route = nullptr;  // never null once the head is parsed
@@ -88,8 +87,9 @@ class Exchange {
   Reason reason = Reason::kNone;
   ExchangeTimes times;
 
-  SocketAddress peer;            // the connection's other end
-  SocketAddress client_address;  // the client, by the trusted-proxy rule; else the peer
+  IpAddress peer;  // the connection's other end; none over a unix socket
+  uint16_t peer_port = 0;
+  IpAddress client_address;      // the client, by the trusted-proxy rule; else the peer
   std::string_view client_text;  // client_address without a port, as text
   bool peer_trusted = false;     // the peer is a trusted proxy of the listener
   bool client_https = false;     // by TLS here, or as a trusted proxy says
@@ -100,14 +100,15 @@ class Exchange {
   uint8_t capture_count = 0;
 
   // The try that gave (or failed to give) the response.
-  const Target* target = nullptr;
+  const UpstreamTarget* target = nullptr;
   uint8_t tries = 0;
   bool target_reused = false;  // over a kept-alive connection
   uint64_t upstream_bytes_in = 0;
   uint64_t upstream_bytes_out = 0;
 
-  // Sets a response made here. `content` and the fields' text must live in the arena or the
-  // generation. The session sends it when the handler (or hook) returns.
+  // Sets a response made here (FieldList::added of the response is kept). `content` and the fields'
+  // text must live in the arena or the generation. The session sends it when the handler (or hook)
+  // returns.
   void answer(uint16_t status, std::string_view content_type, std::string_view content);
   // Sets an error response for `why`: status and text from the reason list, as problem details
   // (RFC 9457) or as a page where the client prefers HTML (src/http/error_reply.cc).
@@ -143,9 +144,8 @@ class ClientSide {
   // The next piece of the request's body, decoded. Sends 100 (Continue) first where the client
   // waits for it.
   virtual Task<BodyPiece> read_body() = 0;
-  // Body bytes that have arrived with the head and need no waiting: what read_body would give
-  // first; empty where nothing is there yet. Does not consume.
-  virtual bool body_finished() const = 0;
+  // The trailer fields of a body that has ended; null where there were none.
+  virtual FieldList* body_trailers() = 0;
 
   // Sends an interim response (1xx but 101) with exchange.response's fields.
   virtual Task<bool> send_interim(uint16_t status, const FieldList& fields) = 0;
@@ -163,7 +163,7 @@ class ClientSide {
   virtual void abort() = 0;
 
   // After a 101 head: the raw connection, and bytes of it that were read already.
-  virtual class Stream& tunnel_stream() = 0;
+  virtual Stream& tunnel_stream() = 0;
   virtual std::string_view tunnel_unread() = 0;
 };
 

@@ -3,9 +3,9 @@
 # Sources are found by wildcard: a new file needs no edit here. Everything made goes into $(BUILD)
 # (configure --builddir=DIR, then make BUILD=DIR), so that several builds live side by side.
 #
-# The targets run, check, bench, soak, fuzz and lint first install what is missing (tools/install-deps,
-# which says what it does) and then call make again, because the flags below are only known once
-# configure has found the libraries. The others never touch the system.
+# The targets run, check, bench, soak, fuzz and lint first install what is missing (with
+# tools/install-deps, which says what it does) and then call make again, because the flags below are
+# only known once configure has found the libraries. The others never touch the system.
 
 BUILD ?= build
 ASAN_BUILD ?= $(BUILD)-asan
@@ -118,7 +118,8 @@ $(FUZZ_BUILD)/config.mk: configure VERSION
 # ---- Flags -------------------------------------------------------------------------------------
 
 CPPFLAGS = -Isrc -I$(BUILD) $(PACKAGE_CFLAGS)
-CXXFLAGS_ALL = -std=c++20 -pthread $(OPTIMISE) $(HARDENING) $(SANITIZE) $(WARNINGS) $(EXTRA_CXXFLAGS)
+CXXFLAGS_ALL = -std=c++20 -pthread $(OPTIMISE) $(HARDENING) $(SANITIZE) $(WARNINGS) \
+               $(EXTRA_CXXFLAGS)
 LDFLAGS_ALL = -pthread $(OPTIMISE) $(HARDENING) $(SANITIZE) $(LINK_HARDENING) $(EXTRA_LDFLAGS)
 # The tests' frameworks expand to code that these warnings dislike.
 test_warnings = -Wno-conversion -Wno-shadow -Wno-cast-qual -Wno-extra-semi
@@ -178,7 +179,8 @@ $(BUILD)/unit.list: FORCE
 	@echo $(unit_objects) | cmp -s - $@ || echo $(unit_objects) > $@
 
 # `// wrap: write fsync` at the top of a fault test becomes -Wl,--wrap=write -Wl,--wrap=fsync.
-wrap_flags = $(shell sed -n 's,^// wrap:,,p' $(1) | tr -s ' ' '\n' | sed -n 's/^\(..*\)$$/-Wl,--wrap=\1/p')
+wrap_flags = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's,^// wrap:,,p' $(1)))
+comma := ,
 
 $(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(library)
 	@mkdir -p $(@D)
@@ -224,8 +226,8 @@ check-e2e: all
 
 # ---- Lint --------------------------------------------------------------------------------------
 
-# clang-tidy takes seconds a file, so it remembers what it has passed: a stamp is as old as the object
-# file, and that knows all the headers.
+# clang-tidy takes seconds a file, so it remembers what it has passed: a stamp depends on the
+# object file, and that on all the headers.
 tidied := $(patsubst %.cc,$(BUILD)/tidy/%.ok,$(library_sources) $(wildcard src/gatehouse.cc))
 
 lint-all: $(tidied)

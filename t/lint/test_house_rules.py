@@ -82,7 +82,8 @@ SAMPLES = {
         [{"src/core/a.cc": "// A.\n" * 700}, {"t/unit/test_a.cc": "// A.\n" * 900}]),
     "lines_are_short": (
         [({"src/core/a.cc": "// A.\n" + "x" * 101 + "\n"}, 2),
-         ({"Makefile": "x" * 101}, 1), ({"t/e2e/test_a.py": "x" * 101}, 1)],
+         ({"Makefile": "x" * 101}, 1), ({"t/e2e/test_a.py": "x" * 121}, 1),
+         ({"t/unit/test_a.cc": "x" * 101}, 1)],
         [{"src/core/a.cc": "// " + "ä" * 97 + "\n"},
          {"t/conf/good/long.conf": "a = " + "x" * 300}]),
     "nothing_is_left_to_do": (

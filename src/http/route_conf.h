@@ -37,7 +37,7 @@ struct RouteConf {
   std::vector<std::string> listener;
   std::vector<HostPattern> host;
   std::vector<PathPattern> path;
-  std::vector<std::string> method;
+  std::vector<MethodName> method;
   std::vector<FieldCondition> header;
   std::vector<QueryCondition> query;
   // What it does: an upstream's name or URL. Other actions belong to modules.

@@ -1,0 +1,19 @@
+// The ordered list of modules: what gatehouse can do besides proxying.
+//
+// Inside one phase hooks run in the order of this list. Adding a feature is its own file, a line
+// here and in registry.cc, and its tests.
+#pragma once
+
+#include <span>
+
+#include "http/module.h"
+
+namespace gatehouse {
+
+extern const Module kReplyModule;
+extern const Module kRedirectModule;
+
+// All modules, in order.
+std::span<const Module* const> all_modules();
+
+}  // namespace gatehouse

@@ -16,6 +16,8 @@ ARGS ?=
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
+# Keep objects that only a pattern rule knows of.
+.SECONDARY:
 # One short line for each step; V=1 shows the commands.
 quiet := $(if $(filter 1,$(V)),,@)
 .DELETE_ON_ERROR:
@@ -121,6 +123,8 @@ CPPFLAGS = -Isrc -I$(BUILD) $(PACKAGE_CFLAGS)
 CXXFLAGS_ALL = -std=c++20 -pthread $(OPTIMISE) $(HARDENING) $(SANITIZE) $(WARNINGS) \
                $(EXTRA_CXXFLAGS)
 LDFLAGS_ALL = -pthread $(OPTIMISE) $(HARDENING) $(SANITIZE) $(LINK_HARDENING) $(EXTRA_LDFLAGS)
+# Tests are linked from the same objects without LTO, which would undo the fault tests' wrapping.
+no_lto = $(if $(LTO),-fno-lto)
 # The tests' frameworks expand to code that these warnings dislike.
 test_warnings = -Wno-conversion -Wno-shadow -Wno-cast-qual -Wno-extra-semi
 
@@ -142,7 +146,7 @@ unit_objects := $(unit_sources:%.cc=$(BUILD)/obj/%.o)
 fault_sources := $(sort $(wildcard t/fault/test_*.cc))
 fault_programs := $(fault_sources:t/fault/%.cc=$(BUILD)/test/fault/%)
 
-all: $(programs) $(library)
+all: $(or $(programs),$(library))
 
 # Objects are as old as the command that made them, not as configure's last run.
 $(BUILD)/flags.list: FORCE
@@ -157,7 +161,7 @@ $(BUILD)/obj/src/%.o: src/%.cc $(BUILD)/flags.list
 $(BUILD)/obj/t/%.o: t/%.cc $(BUILD)/flags.list
 	@mkdir -p $(@D)
 	@echo "c++ $@"
-	$(quiet)$(compile) $(test_warnings) $(LTO) -c $< -o $@
+	$(quiet)$(compile) $(test_warnings) -c $< -o $@
 
 # The list of members is a prerequisite too, so that a deleted source leaves the archive.
 $(library): $(library_objects) $(BUILD)/library.list
@@ -173,7 +177,7 @@ $(BUILD)/gatehouse: $(BUILD)/obj/src/gatehouse.o $(library)
 
 $(BUILD)/unit_tests: $(unit_objects) $(library) $(BUILD)/unit.list
 	@echo "link $@"
-	$(quiet)$(CXX) $(LDFLAGS_ALL) $(LTO) $(unit_objects) $(library) $(PACKAGE_LIBS) -lcriterion -o $@
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(unit_objects) $(library) $(PACKAGE_LIBS) -lcriterion -o $@
 
 $(BUILD)/unit.list: FORCE
 	@echo $(unit_objects) | cmp -s - $@ || echo $(unit_objects) > $@
@@ -185,7 +189,7 @@ comma := ,
 $(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(library)
 	@mkdir -p $(@D)
 	@echo "link $@"
-	$(quiet)$(CXX) $(LDFLAGS_ALL) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) -lcmocka -o $@
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) -lcmocka -o $@
 
 # ---- Tests -------------------------------------------------------------------------------------
 
@@ -256,8 +260,6 @@ $(BUILD)/test/fuzz/%: $(BUILD)/obj/t/fuzz/%.o $(library)
 fuzz-all: $(FUZZ_BUILD)/config.mk
 	@$(MAKE) BUILD=$(FUZZ_BUILD) fuzzers
 	@$(PYTHON) tools/fuzz --build $(FUZZ_BUILD) --seconds $(FUZZ_SECONDS) $(ARGS)
-
-.PRECIOUS: $(BUILD)/obj/t/fault/%.o $(BUILD)/obj/t/fuzz/%.o
 
 # ---- Installation ------------------------------------------------------------------------------
 

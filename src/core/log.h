@@ -48,6 +48,8 @@ void log_set_identity(std::string_view identity);
 // Directs the log. Until called, and with an empty path or "stderr", lines go to standard error.
 [[nodiscard]] Result<void> log_open(const std::string& path, LogLevel level);
 
+void log_set_level(LogLevel level);
+
 // Uses a descriptor that somebody else opened (the master hands these out on a reopen). Takes
 // ownership of it.
 void log_adopt(int fd);

@@ -69,7 +69,8 @@ class ChunkedDecoder {
     kData,
     kDataCr,  // after the data
     kDataLf,
-    kTrailer,
+    kTrailer,  // at the start of the trailer section, or in it where trailer_ is set
+    kEndLf,    // CR of the last, empty line seen
     kDone,
     kRefused,
   };
@@ -92,14 +93,14 @@ class ChunkedDecoder {
   };
 
   Step refuse(Reason reason);
-  bool size_line_byte(unsigned char byte);
-  bool extension_byte(unsigned char byte);
+  bool size_line_byte(char c);
+  bool extension_byte(char c);
   Step trailer(std::string_view bytes, size_t at);
 
   ChunkedLimits limits_;
-  uint64_t left_ = 0;         // size of the chunk, then bytes of it still to come
-  size_t overhead_ = 0;       // extension bytes not paid for
-  size_t extension_len_ = 0;  // of this chunk
+  uint64_t left_ = 0;          // size of the chunk, then bytes of it still to come
+  size_t overhead_ = 0;        // extension bytes not paid for
+  size_t extension_size_ = 0;  // of this chunk
   State state_ = State::kSize;
   Extension extension_ = Extension::kBeforeSemicolon;
   uint8_t digits_ = 0;

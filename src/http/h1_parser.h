@@ -35,6 +35,9 @@ struct H1Limits {
 // A method longer than this is refused with kMethodNotImplemented (RFC 9110 §9.1, §15.6.2).
 inline constexpr size_t kMethodMax = 32;
 
+// A field name longer than this is refused with kHeadTooLarge.
+inline constexpr size_t kFieldNameMax = 256;
+
 struct RequestHead {
   std::string_view method;
   std::string_view target;  // as it came; http/target.h gives it its one meaning
@@ -67,8 +70,10 @@ class FieldSectionParser {
   Reason reason() const { return reason_; }
 
  private:
+  ParseStatus refuse(Reason reason);
+
   size_t line_ = 0;             // offset of the line that is not complete yet
-  size_t scanned_ = 0;          // that line's end was searched up to here
+  size_t scanned_ = 0;          // that line's value holds no control byte up to here; 0: unknown
   const char* base_ = nullptr;  // where `bytes` lay in the last call
   Reason reason_ = Reason::kNone;
 };
@@ -89,10 +94,11 @@ class H1RequestParser {
   bool begun() const { return begun_; }
 
  private:
+  ParseStatus request_line(std::string_view bytes, const H1Limits& limits, RequestHead& out,
+                           size_t& end);
   ParseStatus refuse(Reason reason);
 
-  size_t start_ = 0;    // offset of the request line
-  size_t scanned_ = 0;  // the request line's end was searched up to here
+  size_t scanned_ = 0;  // the target holds no byte that ends it up to here; 0: unknown
   const char* base_ = nullptr;
   FieldSectionParser section_;
   bool in_fields_ = false;
@@ -110,9 +116,10 @@ class H1ResponseParser {
   Reason reason() const { return reason_; }
 
  private:
+  ParseStatus status_line(std::string_view bytes, ResponseHead& out, size_t& end);
   ParseStatus refuse(Reason reason);
 
-  size_t scanned_ = 0;
+  size_t scanned_ = 0;  // the phrase holds no control byte up to here; 0: unknown
   const char* base_ = nullptr;
   FieldSectionParser section_;
   bool in_fields_ = false;

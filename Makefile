@@ -106,12 +106,14 @@ endif
 # A configured folder repeats its own choices; the folder for the sanitizers has fixed ones.
 $(BUILD)/config.mk: configure VERSION
 	@if [ -x $(BUILD)/config.status ]; then $(BUILD)/config.status; \
-	else ./configure --builddir=$(BUILD); fi
+	else ./configure --builddir=$(BUILD) \
+	  $(if $(filter %-asan,$(BUILD)),--with-sanitizer=$(sanitizers)); fi
 
 sanitizers := address,undefined
+configure_sanitized = CXX='$(CXX)' ./configure --builddir=$(ASAN_BUILD) \
+  --with-sanitizer=$(sanitizers) $(WITHOUT_MODULES:%=--without-%) >/dev/null
 $(ASAN_BUILD)/config.mk: $(BUILD)/config.mk
-	@CXX='$(CXX)' ./configure --builddir=$(ASAN_BUILD) --with-sanitizer=$(sanitizers) \
-	  $(WITHOUT_MODULES:%=--without-%) >/dev/null
+	@$(configure_sanitized)
 
 $(FUZZ_BUILD)/config.mk: configure VERSION
 	@CXXFLAGS=-fsanitize=fuzzer-no-link ./configure --builddir=$(FUZZ_BUILD) --cxx=clang++ \
@@ -177,7 +179,8 @@ $(BUILD)/gatehouse: $(BUILD)/obj/src/gatehouse.o $(library)
 
 $(BUILD)/unit_tests: $(unit_objects) $(library) $(BUILD)/unit.list
 	@echo "link $@"
-	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(unit_objects) $(library) $(PACKAGE_LIBS) -lcriterion -o $@
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(unit_objects) $(library) $(PACKAGE_LIBS) \
+	  -lcriterion -o $@
 
 $(BUILD)/unit.list: FORCE
 	@echo $(unit_objects) | cmp -s - $@ || echo $(unit_objects) > $@
@@ -189,7 +192,8 @@ comma := ,
 $(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(library)
 	@mkdir -p $(@D)
 	@echo "link $@"
-	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) -lcmocka -o $@
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) \
+	  -lcmocka -o $@
 
 # ---- Tests -------------------------------------------------------------------------------------
 
@@ -206,7 +210,9 @@ tests: all $(test_programs)
 # In a build that has a sanitizer already there is nothing to repeat.
 ifeq ($(SANITIZE),)
 repeated := $(sanitized_parts:%=%@$(ASAN_BUILD))
+# Whoever configured that folder, here it has the sanitizers.
 sanitized-tests: $(ASAN_BUILD)/config.mk
+	@grep -q '^SANITIZE := -fsanitize=$(sanitizers) ' $< || $(configure_sanitized)
 	@$(MAKE) BUILD=$(ASAN_BUILD) tests
 else
 sanitized-tests:

@@ -1,0 +1,335 @@
+// Metrics over zones of the shared segment; see metrics.h for the layout.
+#include "core/metrics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <unordered_map>
+#include <utility>
+
+#include "core/log.h"
+
+namespace gatehouse {
+namespace {
+
+constexpr uint32_t kLayoutVersion = 1;
+constexpr std::string_view kNamesZone = "metrics.series";
+constexpr std::string_view kNamesType = "metric_names";
+constexpr std::string_view kRowType = "metric_row";
+
+struct alignas(64) NamesHeader {
+  std::atomic<uint32_t> used;  // entries that are complete; the first kSeriesKinds are "(other)"
+  std::atomic<uint64_t> refused;
+  std::atomic<int64_t> created_us;
+};
+
+// One name. `bytes` beyond `size` mean nothing.
+struct SeriesName {
+  static constexpr size_t kMax = 254;
+  uint8_t kind;
+  uint8_t size;
+  char bytes[kMax];
+  std::string_view text() const { return {bytes, size}; }
+};
+static_assert(sizeof(SeriesName) == 256);
+
+struct alignas(64) RowHeader {
+  static constexpr size_t kPoolMax = 47;
+  WorkerCells cells;
+  std::atomic<int64_t> started_us;
+  std::atomic<int32_t> pid;
+  std::atomic<uint32_t> index;
+  uint8_t pool_size;
+  char pool[kPoolMax];
+};
+static_assert(ZoneLayout<NamesHeader> && ZoneLayout<SeriesName> && ZoneLayout<RowHeader> &&
+              ZoneLayout<SeriesCells>);
+static_assert(sizeof(RowHeader) == 128 && sizeof(SeriesCells) == 768);
+
+size_t names_size(uint32_t capacity) {
+  return sizeof(NamesHeader) + capacity * sizeof(SeriesName);
+}
+size_t row_size(uint32_t capacity) {
+  return sizeof(RowHeader) + capacity * sizeof(SeriesCells);
+}
+
+// A capacity for which the zones take up to half of the segment.
+uint32_t fitting_capacity(Bytes segment, uint32_t rows) {
+  const uint64_t each = sizeof(SeriesName) + uint64_t{rows} * sizeof(SeriesCells);
+  return static_cast<uint32_t>(
+      std::clamp<uint64_t>(segment.count / 2 / each, Metrics::kSeriesMin, Metrics::kSeriesDefault));
+}
+
+// A name that is too long keeps its beginning, and a hash that tells it from its like.
+std::string stored_name(std::string_view name) {
+  if (name.size() <= SeriesName::kMax) return std::string(name);
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return fmt::format("{}~{:016x}", name.substr(0, SeriesName::kMax - 17), hash);
+}
+
+Error no_room(const Error& cause) {
+  return Error{"metrics: " + cause.message + "; a smaller metric_series helps too"};
+}
+
+int64_t wall_clock_us() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+class SharedMetrics final : public Metrics {
+ public:
+  SharedMetrics(SharedMemory& shared, std::span<std::byte> names,
+                std::vector<std::span<std::byte>> rows, uint32_t capacity)
+      : shared_(shared),
+        header_(zone_as<NamesHeader>(names)),
+        names_(zone_as<SeriesName>(names.subspan(sizeof(NamesHeader)), capacity)),
+        capacity_(capacity) {
+    for (const std::span<std::byte> row : rows) {
+      rows_.push_back({zone_as<RowHeader>(row),
+                       zone_as<SeriesCells>(row.subspan(sizeof(RowHeader)), capacity)});
+    }
+  }
+
+  // The entries of the "(other)" series, where this is a new zone or its maker died too early.
+  Result<void> initialise() {
+    Result<SharedMemory::Lock> lock = shared_.lock();
+    if (!lock) return lock.error();
+    if (header_->used.load(std::memory_order_acquire) >= kSeriesKinds) return {};
+    header_->created_us.store(wall_clock_us(), std::memory_order_relaxed);
+    for (unsigned kind = 0; kind < kSeriesKinds; ++kind) {
+      write_name(kind, static_cast<SeriesKind>(kind), kOtherSeries);
+    }
+    header_->used.store(kSeriesKinds, std::memory_order_release);
+    return {};
+  }
+
+  SeriesCells& cells(uint32_t row, SeriesKind kind, std::string_view name) override {
+    assert(row < rows_.size());
+    return rows_[row].cells[find_or_register(kind, stored_name(name))];
+  }
+
+  WorkerCells& worker_cells(uint32_t row) override {
+    assert(row < rows_.size());
+    return rows_[row].header->cells;
+  }
+
+  void set_worker(uint32_t row, std::string_view pool, uint32_t index, int32_t pid,
+                  int64_t wall_us) override {
+    assert(row < rows_.size());
+    RowHeader& header = *rows_[row].header;
+    header.pid.store(0, std::memory_order_relaxed);
+    header.pool_size = static_cast<uint8_t>(std::min(pool.size(), RowHeader::kPoolMax));
+    std::memcpy(header.pool, pool.data(), header.pool_size);
+    header.index.store(index, std::memory_order_relaxed);
+    header.started_us.store(wall_us, std::memory_order_relaxed);
+    header.cells.started.add();
+    header.pid.store(pid, std::memory_order_release);
+  }
+
+  std::vector<SeriesTotal> totals() const override {
+    const uint32_t used = used_entries();
+    std::vector<SeriesTotal> totals;
+    totals.reserve(used);
+    for (uint32_t i = 0; i < used; ++i) {
+      totals.push_back(
+          {static_cast<SeriesKind>(names_[i].kind), std::string(names_[i].text()), SeriesCells()});
+      SeriesCells& sum = totals.back().cells;
+      for (const Row& row : rows_) sum.add(row.cells[i]);
+      if (i < kSeriesKinds && sum.requests_total() == 0 && sum.connections.get() == 0) {
+        totals.pop_back();
+      }
+    }
+    return totals;
+  }
+
+  WorkerCells worker_total() const override {
+    WorkerCells total;
+    for (const Row& row : rows_) total.add(row.header->cells);
+    return total;
+  }
+
+  std::vector<WorkerRow> workers() const override {
+    std::vector<WorkerRow> workers(rows_.size());
+    const uint32_t used = used_entries();
+    for (uint32_t row = 0; row < rows_.size(); ++row) {
+      WorkerRow& worker = workers[row];
+      const RowHeader& header = *rows_[row].header;
+      worker.row = row;
+      worker.pid = header.pid.load(std::memory_order_acquire);
+      worker.pool.assign(header.pool, std::min<size_t>(header.pool_size, RowHeader::kPoolMax));
+      worker.index = header.index.load(std::memory_order_relaxed);
+      worker.started_us = header.started_us.load(std::memory_order_relaxed);
+      worker.cells = header.cells;
+      for (uint32_t i = 0; i < used; ++i) {
+        if (static_cast<SeriesKind>(names_[i].kind) != SeriesKind::kListener) continue;
+        const SeriesCells& cells = rows_[row].cells[i];
+        worker.requests += cells.requests_total();
+        worker.connections += cells.connections.get();
+        worker.connections_active += cells.connections_active.get();
+        worker.requests_active += cells.requests_active.get();
+      }
+    }
+    return workers;
+  }
+
+  uint32_t series_used() const override {
+    return used_entries() - std::min(used_entries(), kSeriesKinds);
+  }
+  uint32_t series_capacity() const override { return capacity_ - kSeriesKinds; }
+  uint64_t series_refused() const override {
+    return header_->refused.load(std::memory_order_relaxed);
+  }
+  uint32_t rows() const override { return static_cast<uint32_t>(rows_.size()); }
+  int64_t created_us() const override {
+    return header_->created_us.load(std::memory_order_relaxed);
+  }
+
+  void zero_gauges(uint32_t row) override {
+    assert(row < rows_.size());
+    rows_[row].header->pid.store(0, std::memory_order_relaxed);
+    const uint32_t used = used_entries();
+    for (uint32_t i = 0; i < used; ++i) {
+      // Only what is not zero is written: untouched pages stay untouched.
+      Gauge* gauges[] = {&rows_[row].cells[i].connections_active,
+                         &rows_[row].cells[i].requests_active};
+      for (Gauge* gauge : gauges) {
+        if (gauge->get() != 0) gauge->value.store(0, std::memory_order_relaxed);
+      }
+    }
+  }
+
+ private:
+  struct Row {
+    RowHeader* header;
+    SeriesCells* cells;
+  };
+
+  // The number is another process's: never trusted beyond the table.
+  uint32_t used_entries() const {
+    return std::min(header_->used.load(std::memory_order_acquire), capacity_);
+  }
+
+  void write_name(uint32_t entry, SeriesKind kind, std::string_view name) {
+    SeriesName& slot = names_[entry];
+    slot.kind = static_cast<uint8_t>(kind);
+    slot.size = static_cast<uint8_t>(name.size());
+    std::memcpy(slot.bytes, name.data(), name.size());
+  }
+
+  static std::string index_key(SeriesKind kind, std::string_view name) {
+    std::string key(1, static_cast<char>(kind));
+    key += name;
+    return key;
+  }
+
+  // Learns the names that others have registered since the last call.
+  void catch_up() {
+    const uint32_t used = used_entries();
+    for (known_ = std::max(known_, uint32_t{kSeriesKinds}); known_ < used; ++known_) {
+      const SeriesName& slot = names_[known_];
+      index_.emplace(index_key(static_cast<SeriesKind>(slot.kind), slot.text()), known_);
+    }
+  }
+
+  uint32_t find_or_register(SeriesKind kind, std::string_view name) {
+    const std::string key = index_key(kind, name);
+    catch_up();
+    if (const auto found = index_.find(key); found != index_.end()) return found->second;
+    if (used_entries() < capacity_) {
+      if (Result<SharedMemory::Lock> lock = shared_.lock(); !lock) {
+        GH_LOG(kError, "metrics: cannot register a series: {}", lock.error().message);
+      } else {
+        // Somebody else may have been faster, or have taken the last place.
+        catch_up();
+        if (const auto found = index_.find(key); found != index_.end()) return found->second;
+        if (known_ < capacity_) {
+          write_name(known_, kind, name);
+          header_->used.store(known_ + 1, std::memory_order_release);
+          index_.emplace(key, known_);
+          return known_++;
+        }
+      }
+    }
+    if (header_->refused.fetch_add(1, std::memory_order_relaxed) == 0) {
+      GH_LOG(kWarn,
+             "metrics: all {} series are in use; further names count as \"{}\" "
+             "(see metric_series)",
+             series_capacity(), kOtherSeries);
+    }
+    return static_cast<uint32_t>(kind);
+  }
+
+  SharedMemory& shared_;
+  NamesHeader* header_;
+  SeriesName* names_;
+  uint32_t capacity_;  // of the tables, with the "(other)" entries
+  std::vector<Row> rows_;
+  uint32_t known_ = 0;  // entries that index_ has
+  std::unordered_map<std::string, uint32_t> index_;
+};
+
+}  // namespace
+
+void SeriesCells::add(const SeriesCells& other) {
+  for (unsigned i = 0; i < kStatusClasses; ++i) requests[i].add(other.requests[i].get());
+  bytes_in.add(other.bytes_in.get());
+  bytes_out.add(other.bytes_out.get());
+  connections.add(other.connections.get());
+  connections_reused.add(other.connections_reused.get());
+  retries.add(other.retries.get());
+  latency_sum_us.add(other.latency_sum_us.get());
+  for (unsigned i = 0; i < kLatencyBuckets; ++i) latency[i].add(other.latency[i].get());
+  connections_active.add(other.connections_active.get());
+  requests_active.add(other.requests_active.get());
+  for (unsigned i = 0; i < kMaxReasons; ++i) reasons[i].add(other.reasons[i].get());
+}
+
+uint64_t SeriesCells::requests_total() const {
+  uint64_t total = 0;
+  for (const Counter& counter : requests) total += counter.get();
+  return total;
+}
+
+void WorkerCells::add(const WorkerCells& other) {
+  started.add(other.started.get());
+  log_lines.add(other.log_lines.get());
+  log_lines_dropped.add(other.log_lines_dropped.get());
+  accept_errors.add(other.accept_errors.get());
+  connections_refused.add(other.connections_refused.get());
+}
+
+Result<std::unique_ptr<Metrics>> Metrics::open(SharedMemory& shared, uint32_t rows,
+                                               uint32_t series) {
+  if (rows == 0 || rows > kRowsMax) {
+    return Error{fmt::format("metrics: {} workers; possible are 1 to {}", rows, kRowsMax)};
+  }
+  if (series > kSeriesMax) return Error{fmt::format("metrics: more than {} series", kSeriesMax)};
+  uint32_t capacity = series + kSeriesKinds;
+  if (series == 0) {
+    const std::span<std::byte> present = shared.find_zone(kNamesZone, kNamesType, kLayoutVersion);
+    capacity =
+        present.size() >= names_size(kSeriesKinds)
+            ? static_cast<uint32_t>((present.size() - sizeof(NamesHeader)) / sizeof(SeriesName))
+            : fitting_capacity(shared.size(), rows) + kSeriesKinds;
+  }
+  Result<std::span<std::byte>> names = shared.adopt_or_create_zone(
+      kNamesZone, kNamesType, kLayoutVersion, names_size(capacity), alignof(NamesHeader));
+  if (!names) return no_room(names.error());
+  std::vector<std::span<std::byte>> zones;
+  for (uint32_t row = 0; row < rows; ++row) {
+    Result<std::span<std::byte>> zone =
+        shared.adopt_or_create_zone(fmt::format("metrics.row.{}", row), kRowType, kLayoutVersion,
+                                    row_size(capacity), alignof(RowHeader));
+    if (!zone) return no_room(zone.error());
+    zones.push_back(*zone);
+  }
+  auto metrics = std::make_unique<SharedMetrics>(shared, *names, std::move(zones), capacity);
+  if (Result<void> done = metrics->initialise(); !done) return done.error();
+  return std::unique_ptr<Metrics>(std::move(metrics));
+}
+
+}  // namespace gatehouse

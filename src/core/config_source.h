@@ -24,6 +24,7 @@
 
 #include "core/config_errors.h"
 #include "core/result.h"
+#include "core/unique_fd.h"
 
 namespace gatehouse {
 
@@ -53,8 +54,8 @@ class ConfigSource {
   // As load(), with `text` in the place of a main file called `name`. Includes are followed.
   static ConfigSource from_text(std::string name, std::string text);
 
-  // A sealed memfd (close-on-exec, position 0) with everything in it. The caller owns it.
-  [[nodiscard]] Result<int> to_memfd() const;
+  // A sealed memfd (close-on-exec) with everything in it.
+  Result<UniqueFd> to_memfd() const;
 
   // Reads back what to_memfd() wrote. Leaves `fd` open, and does not depend on its position.
   // Fails unless it is fully sealed and well formed.
@@ -88,8 +89,5 @@ class ConfigSource {
   std::vector<IncludeProblem> problems_;
   std::map<std::string, std::optional<std::string>, std::less<>> environment_;
 };
-
-// "FILE:LINE", or "default"; what the where() members print.
-std::string format_origin(std::span<const std::string> paths, Origin origin);
 
 }  // namespace gatehouse

@@ -1,0 +1,163 @@
+// The tables of [gatehouse], [workers NAME] and of the sockets of [listener].
+
+#include "core/process_conf.h"
+
+#include <algorithm>
+
+namespace gatehouse {
+
+namespace {
+
+constexpr EnumName<LogLevel> kLogLevelNames[] = {
+    {LogLevel::kDebug, "debug"}, {LogLevel::kInfo, "info"},   {LogLevel::kNotice, "notice"},
+    {LogLevel::kWarn, "warn"},   {LogLevel::kError, "error"}, {LogLevel::kAlert, "alert"},
+};
+using LogLevelNames = EnumValueType<LogLevel, kLogLevelNames>;
+
+bool too_many_workers(const AutoCount& count) {
+  return count.count && *count.count > kMaxWorkersPerPool;
+}
+std::string workers_expected() {
+  return "expected: auto, or a number from 1 to " + std::to_string(kMaxWorkersPerPool);
+}
+
+void check_gatehouse(const GatehouseConf& conf, SectionErrors& errors) {
+  if (too_many_workers(conf.workers)) errors.add("workers", "too large", workers_expected());
+}
+
+void check_workers(const WorkersConf& conf, SectionErrors& errors) {
+  if (too_many_workers(conf.count)) errors.add("count", "too large", workers_expected());
+}
+
+void check_listener(const ListenerSocketConf& conf, SectionErrors& errors) {
+  std::vector<SocketAddress> sorted = conf.address;
+  std::sort(sorted.begin(), sorted.end());
+  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+  // Port 0 lets the kernel pick, so that giving it twice means two sockets.
+  if (twice == sorted.end() || (!twice->is_unix() && twice->port() == 0)) return;
+  errors.add("address", twice->format() + " is given twice");
+}
+
+constexpr uint32_t kMaxNofile = 1 << 30;
+
+constexpr Directive kGatehouseDirectives[] = {
+    directive<&GatehouseConf::user>(
+        "user", "The user that the workers run as; used only when started as root.", "gatehouse",
+        expects("the name of a user")),
+    directive<&GatehouseConf::group>(
+        "group", "The group that the workers run as; the user's own when not set.", "gatehouse",
+        expects("the name of a group")),
+    directive<&GatehouseConf::workers>(
+        "workers", "Workers in the default pool; auto is one for each CPU.", "4"),
+    directive<&GatehouseConf::shared_memory>(
+        "shared_memory", "Size of the memory that the workers share: metrics, limits, health.",
+        "64m", range(1_MiB, Bytes{uint64_t{1} << 40})),
+    directive<&GatehouseConf::error_log>("error_log",
+                                         "Where errors are written, and from which level on.",
+                                         "/var/log/gatehouse/error.log notice"),
+    directive<&GatehouseConf::pid_file>("pid_file", "File that holds the master's process id.",
+                                        "/run/gatehouse/gatehouse.pid"),
+    directive<&GatehouseConf::control>("control",
+                                       "Socket through which the gateway is steered and asked.",
+                                       "/run/gatehouse/control.sock"),
+    directive<&GatehouseConf::drain_timeout>(
+        "drain_timeout", "Time that exchanges have to finish when a worker stops gracefully.",
+        "30s", range(std::chrono::milliseconds(0), std::chrono::hours(24))),
+    directive<&GatehouseConf::daemon>(
+        "daemon", "Go to the background; the option --foreground overrides it.", "off"),
+    directive<&GatehouseConf::nofile>(
+        "nofile", "Descriptors that a process may open; 0 is as many as connections_max needs.",
+        "200000", range(0, kMaxNofile)),
+    directive<&GatehouseConf::max_metric_series>(
+        "max_metric_series", "Metric series that are kept; further ones are only counted.", "16384",
+        range(64, 1 << 24)),
+};
+
+constexpr Directive kWorkersDirectives[] = {
+    directive<&WorkersConf::count>("count", "Workers in this pool; auto is one for each CPU.", "2"),
+    directive<&WorkersConf::nofile>(
+        "nofile", "Descriptors that a worker may open; 0 is as many as connections_max needs.",
+        "200000", range(0, kMaxNofile)),
+    directive<&WorkersConf::connections_max>("connections_max",
+                                             "Client connections that a worker holds at once.",
+                                             "65536", range(1, 1 << 24)),
+};
+
+constexpr Directive kListenerSocketDirectives[] = {
+    directive<&ListenerSocketConf::address>("address", "Addresses to accept connections at.",
+                                            "0.0.0.0:80 [::]:80", DirectiveFlag::kNotInherited),
+    directive<&ListenerSocketConf::pool>("pool", "The pool of workers that serves it.", "default",
+                                         expects("the name of a [workers] section")),
+    directive<&ListenerSocketConf::backlog>(
+        "backlog", "Connections that wait to be accepted; the kernel may cut it.", "4096",
+        range(1, 1 << 16)),
+};
+
+}  // namespace
+
+constexpr DirectiveTable kGatehouseTable =
+    directive_table<GatehouseConf, check_gatehouse>("gatehouse", kGatehouseDirectives);
+constexpr DirectiveTable kWorkersTable =
+    directive_table<WorkersConf, check_workers>("workers", kWorkersDirectives);
+constexpr DirectiveTable kListenerSocketTable =
+    directive_table<ListenerSocketConf, check_listener>("listener", kListenerSocketDirectives);
+
+void add_process_sections(Schema& schema) {
+  schema.add_section("gatehouse", NameRule::kNone, "The gateway as a whole.");
+  schema.add_section("workers", NameRule::kRequired,
+                     "A pool of workers with limits of its own; listeners choose one by name.");
+  schema.add_section("listener", NameRule::kOptional, "Where clients connect.");
+  schema.add_table(&kGatehouseTable);
+  schema.add_table(&kWorkersTable);
+  schema.add_table(&kListenerSocketTable);
+}
+
+Result<LogLevel> ValueType<LogLevel>::parse(std::string_view text) {
+  return LogLevelNames::parse(text);
+}
+std::string ValueType<LogLevel>::format(const LogLevel& value) {
+  return LogLevelNames::format(value);
+}
+std::string ValueType<LogLevel>::expected() {
+  return LogLevelNames::expected();
+}
+
+Result<OptionalPath> ValueType<OptionalPath>::parse(std::string_view text) {
+  if (text == "none") return OptionalPath{};
+  return OptionalPath{std::string(text)};
+}
+std::string ValueType<OptionalPath>::format(const OptionalPath& value) {
+  return value.path.empty() ? "none" : value.path;
+}
+std::string ValueType<OptionalPath>::expected() {
+  return "a path, or none";
+}
+
+Result<ErrorLogTarget> ValueType<ErrorLogTarget>::parse(std::string_view text) {
+  ErrorLogTarget target;
+  target.path = take_word(text);
+  if (text.empty()) return target;
+  Result<LogLevel> level = ValueType<LogLevel>::parse(text);
+  if (!level) return Error{"\"" + std::string(text) + "\": " + level.error().message};
+  target.level = *level;
+  return target;
+}
+std::string ValueType<ErrorLogTarget>::format(const ErrorLogTarget& value) {
+  return value.path + " " + ValueType<LogLevel>::format(value.level);
+}
+std::string ValueType<ErrorLogTarget>::expected() {
+  return "a path or stderr, then a level if wanted: " + ValueType<LogLevel>::expected();
+}
+
+Result<SocketAddress> ValueType<SocketAddress>::parse(std::string_view text) {
+  return SocketAddress::parse(text);
+}
+std::string ValueType<SocketAddress>::format(const SocketAddress& value) {
+  return value.format();
+}
+std::string ValueType<SocketAddress>::expected() {
+  return "an IP address with its port, or unix: and a path: 0.0.0.0:80 [::1]:8080 *:80 "
+         "unix:/run/app.sock";
+}
+
+}  // namespace gatehouse

@@ -139,7 +139,7 @@ int main(int argc, char** argv) {
   Forwarder f;
   uint16_t port = 0;
   uint16_t upstream = 0;
-  size_t buffer = size_t{128} << 10;
+  size_t buffer = size_t{32} << 10;  // holds 10 KiB whole, stays in the cache for 1 MiB
   for (int i = 1; i < argc; ++i) {
     if (const char* v = option_value(argv[i], "--port")) {
       port = static_cast<uint16_t>(std::atoi(v));

@@ -291,17 +291,17 @@ def write(directory, name, text):
 
 # --- configurations -----------------------------------------------------------------------------
 
-# nginx's variants are lines of its location; haproxy's are lines of its global section.
-LARGE_10K = "proxy_buffer_size 16k; proxy_buffers 8 16k; proxy_busy_buffers_size 32k;"
-LARGE_1M = ("proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; "
-            "proxy_max_temp_file_size 0;")
+# Of each proxy's variants the best of those tried (README.md has the list). nginx's are lines of its
+# server section; HAProxy's are lines of its global section, or of its defaults where an option.
 PROXIES = {
     "gatehouse": ("gatehouse", ""),
     "nginx": ("nginx", ""),
-    "nginx-16k": ("nginx", LARGE_10K),
-    "nginx-64k": ("nginx", LARGE_1M),
+    "nginx-16k": ("nginx", "proxy_buffer_size 16k; proxy_buffers 8 16k;"),
+    "nginx-64k": ("nginx", "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_max_temp_file_size 0;"),
+    "nginx-stream": ("nginx", "proxy_buffering off; proxy_buffer_size 32k; proxy_buffers 8 32k;"),
     "haproxy": ("haproxy", ""),
     "haproxy-64k": ("haproxy", "tune.bufsize 65536"),
+    "haproxy-splice": ("haproxy", "option splice-response"),
     "forwarder": ("forwarder", ""),
 }
 
@@ -367,12 +367,13 @@ global
   nbthread 1
   no strict-limits
   maxconn 12000
-  {variant}
+  {"" if variant.startswith("option") else variant}
   {"log stdout format raw local0" if log else ""}
 defaults
   mode http
   {"log global" if log else "no log"}
   {"option httplog" if log else ""}
+  {variant if variant.startswith("option") else ""}
   option http-keep-alive
   http-reuse always
   timeout connect 10s

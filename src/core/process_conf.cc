@@ -137,8 +137,10 @@ Result<ErrorLogTarget> ValueType<ErrorLogTarget>::parse(std::string_view text) {
   ErrorLogTarget target;
   target.path = take_word(text);
   if (text.empty()) return target;
-  Result<LogLevel> level = ValueType<LogLevel>::parse(text);
-  if (!level) return Error{"\"" + std::string(text) + "\": " + level.error().message};
+  const std::string_view word = take_word(text);
+  Result<LogLevel> level = ValueType<LogLevel>::parse(word);
+  if (!level) return Error{"\"" + std::string(word) + "\": " + level.error().message};
+  if (!text.empty()) return Error{"more than a path and a level"};
   target.level = *level;
   return target;
 }

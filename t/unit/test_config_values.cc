@@ -222,7 +222,7 @@ Test(config_values, error_log_targets_and_optional_paths) {
                              {"/var/log/e.log warn", "/var/log/e.log warn"},
                              {"/e.log  debug", "/e.log debug"},
                              {"/e.log wran", "<\"wran\": unknown word; did you mean \"warn\"?>"},
-                             {"/e.log info x", "<\"info x\": unknown word>"}});
+                             {"/e.log info x", "<more than a path and a level>"}});
   check_all<OptionalPath>({{"none", "none"}, {"/run/x y.pid", "/run/x y.pid"}});
 }
 

@@ -68,9 +68,11 @@ constexpr Directive kGatehouseDirectives[] = {
     directive<&GatehouseConf::nofile>(
         "nofile", "Descriptors that a process may open; 0 is as many as connections_max needs.",
         "200000", range(0, kMaxNofile)),
-    directive<&GatehouseConf::max_metric_series>(
-        "max_metric_series", "Metric series that are kept; further ones are only counted.", "16384",
-        range(64, 1 << 24)),
+    directive<&GatehouseConf::metric_series>(
+        "metric_series",
+        "Metric series that are kept, each 256 bytes and 768 more for each worker; further names "
+        "count together. auto is 4096, or what half of the shared memory holds.",
+        "2000"),
 };
 
 constexpr Directive kWorkersDirectives[] = {

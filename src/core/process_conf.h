@@ -45,8 +45,8 @@ struct GatehouseConf {
   OptionalPath control{"/run/gatehouse/control.sock"};
   Duration drain_timeout = std::chrono::seconds(30);
   bool daemon = true;
-  uint32_t nofile = 0;  // RLIMIT_NOFILE of master and workers; 0: as much as the work needs
-  uint32_t max_metric_series = 16384;
+  uint32_t nofile = 0;      // RLIMIT_NOFILE of master and workers; 0: as much as the work needs
+  AutoCount metric_series;  // see Metrics::open
 };
 
 struct WorkersConf {

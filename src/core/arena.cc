@@ -2,7 +2,9 @@
 #include "core/arena.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <new>
 
 #include "core/frame_pool.h"
 
@@ -10,7 +12,8 @@ namespace gatehouse {
 
 namespace {
 constexpr size_t kFirstBlock = 2048;
-}
+constexpr size_t kLargestBlock = 64 * 1024;  // but for what needs a larger one
+}  // namespace
 
 std::string_view Arena::copy(std::string_view text) {
   if (text.empty()) return {};
@@ -32,8 +35,9 @@ std::string_view Arena::concat(std::string_view a, std::string_view b, std::stri
 }
 
 void* Arena::take_from_new_block(size_t size, size_t alignment) {
+  if (size > SIZE_MAX / 2 - alignment) throw std::bad_alloc();
   const size_t needed = sizeof(Block) + size + alignment;
-  size_t block_size = blocks_ == nullptr ? kFirstBlock : blocks_->size * 2;
+  size_t block_size = blocks_ == nullptr ? kFirstBlock : std::min(blocks_->size * 2, kLargestBlock);
   block_size = std::max(block_size, needed);
   auto* block = static_cast<Block*>(FramePool::allocate(block_size));
   block->next = blocks_;

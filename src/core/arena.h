@@ -1,8 +1,8 @@
 // The arena of one exchange: memory that is handed out in order and given back all at once.
 //
 // A std::pmr::memory_resource whose first block is borrowed from the frame pool; what does not fit
-// comes from malloc'd blocks that double in size. Nothing is freed before reset(). After reset()
-// the arena holds no memory at all.
+// comes from further blocks that double in size up to 64 KiB. Nothing is freed before reset().
+// After reset() the arena holds no memory at all.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +34,7 @@ class Arena final : public std::pmr::memory_resource {
   };
   void* take(size_t size, size_t alignment) {
     const auto aligned = (position_ + alignment - 1) & ~(alignment - 1);
-    if (aligned + size <= limit_) [[likely]] {
+    if (aligned <= limit_ && size <= limit_ - aligned) [[likely]] {
       position_ = aligned + size;
       return reinterpret_cast<void*>(aligned);
     }

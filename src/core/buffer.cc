@@ -6,8 +6,11 @@
 #include <cstring>
 #include <new>
 
+#include "core/frame_pool.h"
+
 namespace gatehouse {
 
+#if GATEHOUSE_POOLS
 namespace {
 
 struct Block {
@@ -23,10 +26,11 @@ struct FreeList {
 thread_local constinit FreeList free_lists[kBufferClasses] = {};
 
 }  // namespace
+#endif
 
 Buffer::Buffer(BufferClass size_class) : class_(size_class) {
   const auto index = static_cast<unsigned>(size_class);
-#if !defined(__SANITIZE_ADDRESS__)
+#if GATEHOUSE_POOLS
   FreeList& list = free_lists[index];
   if (list.head != nullptr) {
     data_ = reinterpret_cast<char*>(list.head);
@@ -40,10 +44,10 @@ Buffer::Buffer(BufferClass size_class) : class_(size_class) {
 }
 
 void Buffer::release() {
+  begin_ = end_ = 0;
   if (data_ == nullptr) return;
   char* data = std::exchange(data_, nullptr);
-  begin_ = end_ = 0;
-#if !defined(__SANITIZE_ADDRESS__)
+#if GATEHOUSE_POOLS
   const auto index = static_cast<unsigned>(class_);
   FreeList& list = free_lists[index];
   if (list.kept < kBuffersKept[index]) {

@@ -4,6 +4,7 @@
 // blocks of each and hand the rest back to the system, so that a burst does not stay in memory.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -21,22 +22,23 @@ inline constexpr size_t kBufferSizes[kBufferClasses] = {16 * 1024, 64 * 1024, 25
 // How many blocks of each class a worker keeps for the next borrower.
 inline constexpr uint32_t kBuffersKept[kBufferClasses] = {128, 32, 8};
 
-// A borrowed block with a filled part [begin, end). Empty when default-constructed or released.
+// A borrowed block with a filled part [begin, end). Empty when default-constructed,
+// moved from or released.
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(BufferClass size_class);
   Buffer(Buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
-        begin_(other.begin_),
-        end_(other.end_),
+        begin_(std::exchange(other.begin_, 0)),
+        end_(std::exchange(other.end_, 0)),
         class_(other.class_) {}
   Buffer& operator=(Buffer&& other) noexcept {
     if (this != &other) {
       release();
       data_ = std::exchange(other.data_, nullptr);
-      begin_ = other.begin_;
-      end_ = other.end_;
+      begin_ = std::exchange(other.begin_, 0);
+      end_ = std::exchange(other.end_, 0);
       class_ = other.class_;
     }
     return *this;
@@ -62,9 +64,15 @@ class Buffer {
   size_t room() const { return capacity() - end_; }
 
   // `n` bytes were written to tail(). REQUIRES: n <= room().
-  void commit(size_t n) { end_ += static_cast<uint32_t>(n); }
+  void commit(size_t n) {
+    assert(n <= room());
+    end_ += static_cast<uint32_t>(n);
+  }
   // Drops `n` bytes from the front. REQUIRES: n <= size(). Views of what is left stay valid.
-  void consume(size_t n) { begin_ += static_cast<uint32_t>(n); }
+  void consume(size_t n) {
+    assert(n <= size());
+    begin_ += static_cast<uint32_t>(n);
+  }
   void clear() { begin_ = end_ = 0; }
   // Copies `bytes` behind the filled part. REQUIRES: they fit room().
   void append(std::string_view bytes);

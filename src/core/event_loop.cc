@@ -70,7 +70,6 @@ Result<std::unique_ptr<EventLoop>> EventLoop::create() {
 
 EventLoop::EventLoop(event_base* base)
     : base_(base), now_{clock_us(CLOCK_MONOTONIC)}, wheel_(now_) {
-  refresh();
   deferred_.next_ = deferred_.previous_ = &deferred_;
   event_assign(&wake_event_, base_, -1, 0, &EventLoop::on_wake, this);
 }
@@ -129,8 +128,11 @@ void EventLoop::run_deferred() {
 void EventLoop::turn(bool block) {
   stale_ = true;
   const bool idle = deferred_.next_ == &deferred_;
-  event_base_loop(base_, block && idle ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
+  // With nothing registered it sleeps too, instead of returning at once for run() to spin.
+  event_base_loop(base_, block && idle ? EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY : EVLOOP_NONBLOCK);
   if (deferred_.next_ != &deferred_) run_deferred();
+  // Whoever asks for the time between turns must not be told that of a turn long past.
+  stale_ = true;
 }
 
 void EventLoop::run() {

@@ -2,7 +2,9 @@
 //
 // One thread, one loop. Descriptors are watched through Watch, timeouts through Timer, work for
 // later in the same turn through Deferred. Time is read once per turn of the loop. libevent keeps
-// a single timer of its own, set to the wheel's next moment.
+// a single timer of its own, set to the wheel's next moment: a Timer fires within two ticks of its
+// moment, never before. Every Watch must be closed before its loop is destroyed; Timers and
+// Deferreds that are left are cancelled.
 #pragma once
 
 #include <event2/event_struct.h>
@@ -57,7 +59,8 @@ class Watch {
   bool open_ = false;
 };
 
-// Work to be done once, after the callbacks of this turn. Destroying it cancels it.
+// Work to be done once, after the callbacks of this turn. Destroying it cancels it. Work deferred
+// by other such work runs in the same turn, so work that always defers itself would stop the loop.
 class Deferred {
  public:
   using Callback = void (*)(void* owner);
@@ -100,7 +103,7 @@ class EventLoop {
   void arm(Timer& timer, Duration after) { arm(timer, now() + after); }
   void defer(Deferred& work);
 
-  // Runs until stop(). May be called again after it returned.
+  // Runs until stop() is called from within. May be called again after it returned.
   void run();
   // One turn: waits for at most one round of events, also for none if `block` is false.
   void turn(bool block);

@@ -4,13 +4,25 @@
 // handed out again last-in first-out, so that it is still in the cache. Lists are bounded
 // (kMaxKept blocks a class): what is over goes back to malloc. Blocks above kMaxPooled bytes are
 // never pooled. Under AddressSanitizer every block is a malloc of its own, so that a use after
-// free is seen.
+// free is seen: GATEHOUSE_POOLS is 0 then, 1 otherwise.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+
+// g++ defines __SANITIZE_ADDRESS__, clang answers __has_feature.
+#if defined(__SANITIZE_ADDRESS__)
+#define GATEHOUSE_POOLS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define GATEHOUSE_POOLS 0
+#endif
+#endif
+#ifndef GATEHOUSE_POOLS
+#define GATEHOUSE_POOLS 1
+#endif
 
 namespace gatehouse {
 
@@ -33,9 +45,10 @@ class FramePool {
   static constexpr std::size_t kMaxPooled = 4096;
   static constexpr uint32_t kMaxKept = 512;
 
-  // Never returns null: throws std::bad_alloc where malloc fails, which ends the worker.
+  // REQUIRES: size > 0. Never returns null: throws std::bad_alloc where malloc fails, which ends
+  // the worker.
   static void* allocate(std::size_t size) {
-#if !defined(__SANITIZE_ADDRESS__)
+#if GATEHOUSE_POOLS
     const std::size_t index = (size + kGrain - 1) / kGrain;
     if (index < kClasses) {
       List& list = lists_[index];
@@ -55,7 +68,7 @@ class FramePool {
 
   // `size` is what allocate was asked for.
   static void release(void* pointer, std::size_t size) {
-#if !defined(__SANITIZE_ADDRESS__)
+#if GATEHOUSE_POOLS
     const std::size_t index = (size + kGrain - 1) / kGrain;
     if (index < kClasses && lists_[index].kept < kMaxKept) {
       List& list = lists_[index];

@@ -30,7 +30,16 @@ void Stream::shutdown_write() {
   ::shutdown(fd_, SHUT_WR);
 }
 
+// The kernel tells of a failed connection once, to whoever asks first; after a send that was told,
+// a recv reads what is left and then an end like any other. A reply that a reset cut short would
+// pass for a whole one. So the first failure is kept, and stands in the place of that end. Where
+// the peer had ended its side in good order before (the kernel says EPIPE then), the end is true.
+void Stream::note_error(int error) {
+  if (error_ == 0) error_ = peer_closed_ ? EPIPE : error;
+}
+
 IoResult Stream::receive(std::span<char> into) {
+  assert(!into.empty());
   for (;;) {
     const ssize_t n = ::recv(fd_, into.data(), into.size(), 0);
     if (n > 0) {
@@ -41,6 +50,7 @@ IoResult Stream::receive(std::span<char> into) {
       return {IoStatus::kOk, 0, bytes};
     }
     if (n == 0) {
+      if (error_ != 0 && error_ != EPIPE) return {IoStatus::kError, error_, 0};
       peer_closed_ = true;
       return {IoStatus::kEof, 0, 0};
     }
@@ -49,7 +59,9 @@ IoResult Stream::receive(std::span<char> into) {
       readable_ = false;
       return {IoStatus::kTimeout, 0, 0};
     }
-    return {IoStatus::kError, errno, 0};
+    const int error = errno;
+    note_error(error);
+    return {IoStatus::kError, error, 0};
   }
 }
 
@@ -58,10 +70,14 @@ IoResult Stream::read_now(std::span<char> into) {
   return receive(into);
 }
 
-bool Stream::is_reset() const {
-  char byte = 0;
-  const ssize_t n = ::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  return n < 0 && errno != EAGAIN && errno != EINTR;
+bool Stream::is_reset() {
+  // Not a peek: that sees no error behind unread bytes, nor behind the peer's end.
+  int error = 0;
+  socklen_t size = sizeof(error);
+  if (error_ == 0 && ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0) {
+    note_error(error);
+  }
+  return error_ != 0;
 }
 
 void Stream::on_ready(void* self, uint8_t ready) {
@@ -173,6 +189,7 @@ bool Stream::WriteAwaiter::attempt() {
       if (errno == EAGAIN) return false;
       result_.status = IoStatus::kError;
       result_.error = errno;
+      stream_.note_error(result_.error);
       return true;
     }
     auto left = static_cast<size_t>(n);

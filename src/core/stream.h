@@ -60,26 +60,29 @@ class Stream {
   // Reads at least one byte into `into`; kEof, kError or kTimeout end the direction.
   // A `timeout` of zero means none.
   ReadAwaiter read(std::span<char> into, Duration timeout);
-  // Waits until a read would find something (bytes, the end or an error) without reading.
+  // Waits until a read would find something (bytes, the end or an error) without reading. May say
+  // so once too often: after a read that filled its span there need not be more.
   ReadAwaiter readable(Duration timeout);
   // Writes all of it, or says why not; the timeout begins anew whenever bytes move.
   WriteAwaiter write(std::string_view bytes, Duration timeout);
   // Gathers at most kMaxParts parts, sent as if they were one. They are copied, the bytes not.
   WriteAwaiter write(std::span<const iovec> parts, Duration timeout);
-  // Waits for the outcome of a connect() under way: kOk, kError or kTimeout.
+  // Waits for the outcome of a connect() under way: kOk, kError or kTimeout. To be awaited right
+  // after open(): the event that tells comes once.
   WriteAwaiter connected(Duration timeout);
 
   // Reads what is there without waiting: kTimeout where nothing is.
   IoResult read_now(std::span<char> into);
 
-  // True where a read would not wait: unread bytes or the end are known to be there.
+  // False where nothing is known to be there to read. True also after a read that filled its span.
   bool may_read() const { return readable_; }
   // True once the peer's end was seen by the kernel (unread bytes may come before it).
   bool peer_closed() const { return peer_closed_; }
 
   // Calls `callback(owner, reset)` when the peer closes its side or resets the connection while
   // no coroutine is reading. `reset` tells a connection that is gone both ways from a half-close.
-  // At most once per call of watch_peer; nullptr stops it.
+  // At most once per call of watch_peer; nullptr stops it. What was seen before the call is not
+  // told again: peer_closed() knows of it.
   using PeerCallback = void (*)(void* owner, bool reset);
   void watch_peer(PeerCallback callback, void* owner) {
     peer_callback_ = callback;
@@ -105,13 +108,15 @@ class Stream {
   static void on_ready(void* self, uint8_t ready);
   void handle_ready(uint8_t ready);
   // True where the connection has failed; asks the kernel without consuming bytes.
-  bool is_reset() const;
+  bool is_reset();
+  void note_error(int error);
   IoResult receive(std::span<char> into);
 
   EventLoop& loop_;
   int fd_;
   bool readable_ = false;
   bool peer_closed_ = false;
+  int error_ = 0;  // what the connection failed with; see note_error
   ReadAwaiter* reader_ = nullptr;
   WriteAwaiter* writer_ = nullptr;
   bool* destroyed_ = nullptr;  // set while handle_ready runs, to learn of our destruction

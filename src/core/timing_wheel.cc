@@ -24,7 +24,8 @@ TimingWheel::~TimingWheel() {
 void TimingWheel::arm(Timer& timer, Moment when) {
   timer.cancel();
   // Rounded up, and never into a tick that has been run: a timer must not fire early.
-  timer.tick_ = std::max((when.us + kTickUs - 1) / kTickUs, tick_ + 1);
+  const int64_t us = std::min(when.us, kNever.us - kTickUs);
+  timer.tick_ = std::max((us + kTickUs - 1) / kTickUs, tick_ + 1);
   insert(timer);
 }
 

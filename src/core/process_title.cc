@@ -1,0 +1,65 @@
+// Writing the title where the kernel shows it from. See process_title.h.
+#include "core/process_title.h"
+
+#include <errno.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace gatehouse {
+namespace {
+
+// The bytes that may be written: from argv[0] to the end of the last argument or variable that
+// follows without a gap. Empty until init_process_title().
+char* g_area = nullptr;
+size_t g_area_size = 0;
+
+// Copies for the life of the process; the C library goes on pointing at them.
+char* keep_copy(const char* text) {
+  return strdup(text);
+}
+
+}  // namespace
+
+std::vector<std::string> init_process_title(int argc, char** argv) {
+  std::vector<std::string> arguments(argv, argv + argc);
+  if (argc < 1 || g_area != nullptr) return arguments;
+  char* end = argv[0];
+  for (int i = 0; i < argc && argv[i] == end; ++i) end = argv[i] + std::strlen(argv[i]) + 1;
+
+  size_t variables = 0;
+  while (environ[variables] != nullptr) ++variables;
+  // Lives as long as the process: environ points to it.
+  auto** moved = static_cast<char**>(std::calloc(variables + 1, sizeof(char*)));
+  if (moved == nullptr) return arguments;
+  for (size_t i = 0; i < variables; ++i) {
+    moved[i] = keep_copy(environ[i]);
+    if (moved[i] == nullptr) return arguments;
+    if (environ[i] == end) end = environ[i] + std::strlen(environ[i]) + 1;
+  }
+  char* name = keep_copy(program_invocation_name);
+  if (name == nullptr) return arguments;
+  program_invocation_name = name;
+  char* slash = std::strrchr(name, '/');
+  program_invocation_short_name = slash != nullptr ? slash + 1 : name;
+  environ = moved;
+  g_area = argv[0];
+  g_area_size = static_cast<size_t>(end - g_area);
+  for (int i = 1; i < argc; ++i) argv[i] = nullptr;
+  return arguments;
+}
+
+void set_process_title(std::string_view title) {
+  char name[16] = {};
+  std::memcpy(name, title.data(), std::min(title.size(), sizeof name - 1));
+  prctl(PR_SET_NAME, name);
+  if (g_area == nullptr) return;
+  size_t size = std::min(title.size(), g_area_size - 1);
+  std::memcpy(g_area, title.data(), size);
+  std::memset(g_area + size, 0, g_area_size - size);
+}
+
+}  // namespace gatehouse

@@ -1,0 +1,99 @@
+// Becoming a worker. See process_worker.h.
+#include "core/process_worker.h"
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <linux/close_range.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "core/log.h"
+#include "core/process_title.h"
+#include "core/shared_memory.h"
+#include "core/signals.h"
+
+namespace gatehouse {
+namespace {
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { closedir(directory); }
+};
+
+// For kernels and sandboxes without close_range(): goes by the list that /proc keeps.
+Result<void> close_by_list(const std::vector<int>& keep) {
+  std::unique_ptr<DIR, CloseDirectory> directory(opendir("/proc/self/fd"));
+  if (!directory) return errno_error("cannot list the open descriptors", errno);
+  std::vector<int> found;
+  while (const dirent* entry = readdir(directory.get())) {
+    std::string_view name(entry->d_name);
+    int fd = -1;
+    std::from_chars(name.data(), name.data() + name.size(), fd);
+    if (fd > STDERR_FILENO && fd != dirfd(directory.get())) found.push_back(fd);
+  }
+  for (int fd : found) {
+    if (!std::binary_search(keep.begin(), keep.end(), fd)) close(fd);
+  }
+  return {};
+}
+
+std::vector<int> descriptors_of(const WorkerContext& context) {
+  std::vector<int> keep = {context.channel_fd, log_descriptor(), context.shared->fd()};
+  for (const WorkerListener& listener : context.listeners) keep.push_back(listener.fd);
+  for (const WorkerLogFile& file : context.log_files) keep.push_back(file.fd);
+  return keep;
+}
+
+// All steps in the order in which they must come: the limit needs root, the log must be usable.
+Result<void> set_up(WorkerContext& context, uint32_t nofile_wanted, const RunAs& run_as) {
+  reset_signals_in_worker();
+  std::string name = fmt::format("worker {}/{}", context.pool, context.index);
+  set_process_title("gatehouse: " + name);
+  log_set_identity(name);
+  if (Result<void> closed = close_other_descriptors(descriptors_of(context)); !closed) {
+    return closed;
+  }
+  context.nofile = raise_descriptor_limit(nofile_wanted);
+  return drop_privileges(run_as);
+}
+
+}  // namespace
+
+Result<void> close_other_descriptors(std::vector<int> keep) {
+  std::sort(keep.begin(), keep.end());
+  unsigned first = STDERR_FILENO + 1;
+  for (int fd : keep) {
+    if (fd < 0 || static_cast<unsigned>(fd) < first) continue;
+    auto kept = static_cast<unsigned>(fd);
+    if (kept > first && close_range(first, kept - 1, 0) < 0) return close_by_list(keep);
+    first = kept + 1;
+  }
+  if (close_range(first, ~0U, 0) < 0) return close_by_list(keep);
+  return {};
+}
+
+void become_worker(WorkerContext context, uint32_t nofile_wanted, const RunAs& run_as,
+                   const WorkerMain& worker_main) {
+  if (Result<void> ready = set_up(context, nofile_wanted, run_as); !ready) {
+    GH_LOG(kError, "the worker cannot start: {}", ready.error().message);
+    std::_Exit(kWorkerSetupFailed);
+  }
+  int code = kWorkerSetupFailed;
+  try {
+    code = worker_main(std::move(context));
+  } catch (const std::exception& problem) {
+    GH_LOG(kAlert, "the worker ends: uncaught exception: {}", problem.what());
+  }
+  // exit() and not _exit(): the checks of a sanitizer build run there.
+  std::exit(code);
+}
+
+}  // namespace gatehouse

@@ -1,0 +1,25 @@
+// The first steps of a worker process, between fork() and its own main function.
+#pragma once
+
+#include <vector>
+
+#include "core/master.h"
+#include "core/process_privileges.h"
+#include "core/result.h"
+#include "core/worker_context.h"
+
+namespace gatehouse {
+
+// The exit code of a worker that could not be set up; its log line says why.
+inline constexpr int kWorkerSetupFailed = 70;
+
+// Closes every descriptor of this process but 0 to 2 and `keep`.
+Result<void> close_other_descriptors(std::vector<int> keep);
+
+// Makes this process the worker that `context` describes and ends in exit() with what
+// `worker_main` returns. The master's objects are not destroyed here: their descriptors are closed
+// by number, and nothing else of theirs may be undone by a worker.
+[[noreturn]] void become_worker(WorkerContext context, uint32_t nofile_wanted, const RunAs& run_as,
+                                const WorkerMain& worker_main);
+
+}  // namespace gatehouse

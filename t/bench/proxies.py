@@ -25,8 +25,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-BUILD = os.path.join(ROOT, "build", "bench")
-DEFAULT_GATEHOUSE = os.path.join(ROOT, "build", "gatehouse")
+_BUILD = os.environ.get("GATEHOUSE_BUILD", os.path.join(ROOT, "build"))
+BUILD = os.path.join(_BUILD, "bench")
+DEFAULT_GATEHOUSE = os.environ.get("GATEHOUSE", os.path.join(_BUILD, "gatehouse"))
 PROXY_CORE, LOAD_CORE = 0, 1
 PROGRAMS = ("load", "upstream", "forwarder")
 PACKAGES = {"nginx": "nginx", "haproxy": "haproxy", "strace": "strace"}
@@ -254,7 +255,10 @@ class Stage:
                            self.subdirectory("upstream"))
 
     def start_proxy(self, name, upstream_port, log=False, config=None):
-        """Starts the proxy called `name` (a key of PROXIES). `config` replaces its routing part."""
+        """Starts the proxy called `name` (a key of PROXIES). `config` replaces its routing: for gatehouse
+        the text of the [route] sections, for nginx (text of locations, [(host, location)])."""
+        if name not in PROXIES:
+            raise BenchError(f"no proxy is called {name}: there are {', '.join(PROXIES)}")
         kind, variant = PROXIES[name]
         directory = self.subdirectory(name)
         if kind == "forwarder":
@@ -292,7 +296,7 @@ def write(directory, name, text):
 # --- configurations -----------------------------------------------------------------------------
 
 # Of each proxy's variants the best of those tried (README.md has the list). nginx's are lines of its
-# server section; HAProxy's are lines of its global section, or of its defaults where an option.
+# http section; HAProxy's are lines of its global section, or of its defaults where an option.
 PROXIES = {
     "gatehouse": ("gatehouse", ""),
     "nginx": ("nginx", ""),
@@ -324,8 +328,11 @@ upstream = app
 '''}"""
 
 
-def nginx_config(directory, port, upstream_port, access_log, variant, locations=None):
+def nginx_config(directory, port, upstream_port, access_log, variant, routes=None):
     log = f"{access_log} combined buffer=64k flush=1s" if access_log else "off"
+    locations, hosts = routes or ("location / { proxy_pass http://app; }", [])
+    servers = "\n".join(f"  server {{\n    listen 127.0.0.1:{port};\n    server_name {host};\n    {location}  }}"
+                        for host, location in hosts)
     temp = "\n".join(f"  {m}_temp_path {directory}/{m};"
                      for m in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     return f"""\
@@ -348,13 +355,15 @@ http {{
     keepalive 256;
     keepalive_requests 1000000000;
   }}
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  server_names_hash_max_size 16384;
+  {variant}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    {variant}
-    {locations or "location / { proxy_pass http://app; }"}
+    {locations}
   }}
+{servers}
 }}
 """
 

@@ -214,6 +214,11 @@ Reason parse_path_and_query(std::string_view rest, const TargetOptions& options,
   char* const end = rewrite_path(path, options.merge_slashes, buffer);
   if (end == nullptr) return Reason::kBadTarget;
   const auto size = static_cast<size_t>(end - buffer);
+  if (std::string_view(buffer, size) == rest.substr(0, mark)) {
+    out.path = path;
+    out.wire = rest;
+    return Reason::kNone;
+  }
   std::copy(tail.begin(), tail.end(), end);
   out.path = {buffer, size};
   out.wire = {buffer, size + tail.size()};

@@ -231,8 +231,11 @@ class Stage:
         for p in reversed(self.processes):
             p.stop()
         self.processes = []
-        if self.directory and not self.keep:
+        if self.directory and self.keep:
+            print(f"kept: {self.directory}")
+        elif self.directory:
             shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory = None
 
     def end(self, *processes):
         for p in processes:

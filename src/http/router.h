@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "core/config_errors.h"
+#include "core/directive.h"
 #include "http/exchange.h"
 #include "http/route_match.h"
 
@@ -46,8 +47,10 @@ struct RouterProblem {
   std::string expected;
 };
 
-// Reports the problems of all listeners, each once, however many listeners found it.
-void report_router_problems(std::span<const RouterProblem> problems, ConfigErrors& errors);
+// Reports the problems of all listeners, each once, however many listeners found it. `table` is
+// the one that the routes' sections have the keys from. REQUIRES: every route has its section.
+void report_router_problems(std::span<const RouterProblem> problems, const DirectiveTable& table,
+                            ConfigErrors& errors);
 
 // One route that was tried for a request, for explain: host and path matched (or an expression was
 // run), and this came of it.

@@ -157,6 +157,21 @@ void put(const Line& line) {
   if (written < 0) g_lost.fetch_add(1, std::memory_order_relaxed);
 }
 
+bool same_file(int a, int b) {
+  struct stat of_a {
+  }, of_b{};
+  return fstat(a, &of_a) == 0 && fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+         of_a.st_ino == of_b.st_ino;
+}
+
+// dup3() that is not put off by signals; the target's number is replaced in one step.
+bool put_at(int fd, int number, int flags) {
+  int result;
+  do result = dup3(fd, number, flags);
+  while (result < 0 && (errno == EINTR || errno == EBUSY));
+  return result >= 0;
+}
+
 }  // namespace
 
 bool log_enabled(LogLevel level) {
@@ -232,11 +247,10 @@ void log_adopt(int fd) {
     if (current != STDERR_FILENO) close(current);
     return;
   }
+  // A daemon's standard error is its error log too, and must not keep the old file.
+  if (same_file(current, STDERR_FILENO)) put_at(fd, STDERR_FILENO, 0);
   // The number stays, so a thread that is about to write meets the old file or the new one.
-  int result;
-  do result = dup3(fd, current, O_CLOEXEC);
-  while (result < 0 && (errno == EINTR || errno == EBUSY));
-  if (result < 0) {
+  if (!put_at(fd, current, O_CLOEXEC)) {
     g_descriptor.store(fd, std::memory_order_relaxed);
     close(current);
     return;

@@ -32,6 +32,15 @@ bool put_at(int fd, int number) {
 
 }  // namespace
 
+Result<void> let_go_of_streams(int error_fd) {
+  UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null || !put_at(null.get(), STDIN_FILENO) || !put_at(null.get(), STDOUT_FILENO) ||
+      !put_at(error_fd == STDERR_FILENO ? null.get() : error_fd, STDERR_FILENO)) {
+    return errno_error("cannot let go of the standard streams", errno);
+  }
+  return {};
+}
+
 Result<DaemonStart> DaemonStart::fork_away() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return errno_error("cannot make a pipe to the daemon", errno);
@@ -62,11 +71,7 @@ Result<DaemonStart> DaemonStart::fork_away() {
 }
 
 Result<void> DaemonStart::report_success(int error_fd) {
-  UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (!null || !put_at(null.get(), STDIN_FILENO) || !put_at(null.get(), STDOUT_FILENO) ||
-      !put_at(error_fd == STDERR_FILENO ? null.get() : error_fd, STDERR_FILENO)) {
-    return errno_error("cannot let go of the standard streams", errno);
-  }
+  if (Result<void> done = let_go_of_streams(error_fd); !done) return done;
   ssize_t size;
   do size = write(report_.get(), &kStarted, 1);
   while (size < 0 && errno == EINTR);

@@ -13,6 +13,11 @@
 
 namespace gatehouse {
 
+// Points standard input and output at /dev/null and standard error at `error_fd`, the error log, so
+// that what a library prints when it aborts is kept. A daemon's processes must not hold the
+// caller's streams: whoever reads them would wait for their end for ever.
+Result<void> let_go_of_streams(int error_fd);
+
 class DaemonStart {
  public:
   // Forks twice (the daemon leads no session, so it never gets a terminal). Returns in two
@@ -22,8 +27,7 @@ class DaemonStart {
   // The caller's process: the code to exit with. The daemon: none.
   std::optional<int> exit_code() const { return exit_code_; }
 
-  // In the daemon: lets go of the standard streams (standard error goes on to `error_fd`, so that
-  // what a library prints when it aborts is kept) and tells the caller that the start succeeded.
+  // In the daemon: lets go of the standard streams and tells the caller that the start succeeded.
   Result<void> report_success(int error_fd);
 
  private:

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/process_daemon.h"
 #include "core/process_title.h"
 #include "core/shared_memory.h"
 #include "core/signals.h"
@@ -53,7 +54,7 @@ std::vector<int> descriptors_of(const WorkerContext& context) {
 }
 
 // All steps in the order in which they must come: the limit needs root, the log must be usable.
-Result<void> set_up(WorkerContext& context, uint32_t nofile_wanted, const RunAs& run_as) {
+Result<void> set_up(WorkerContext& context, const WorkerSetup& setup) {
   reset_signals_in_worker();
   std::string name = fmt::format("worker {}/{}", context.pool, context.index);
   set_process_title("gatehouse: " + name);
@@ -61,8 +62,11 @@ Result<void> set_up(WorkerContext& context, uint32_t nofile_wanted, const RunAs&
   if (Result<void> closed = close_other_descriptors(descriptors_of(context)); !closed) {
     return closed;
   }
-  context.nofile = raise_descriptor_limit(nofile_wanted);
-  return drop_privileges(run_as);
+  if (setup.let_go_of_streams) {
+    if (Result<void> done = let_go_of_streams(log_descriptor()); !done) return done;
+  }
+  context.nofile = raise_descriptor_limit(setup.nofile_wanted);
+  return drop_privileges(setup.run_as);
 }
 
 }  // namespace
@@ -80,9 +84,8 @@ Result<void> close_other_descriptors(std::vector<int> keep) {
   return {};
 }
 
-void become_worker(WorkerContext context, uint32_t nofile_wanted, const RunAs& run_as,
-                   const WorkerMain& worker_main) {
-  if (Result<void> ready = set_up(context, nofile_wanted, run_as); !ready) {
+void become_worker(WorkerContext context, const WorkerSetup& setup, const WorkerMain& worker_main) {
+  if (Result<void> ready = set_up(context, setup); !ready) {
     GH_LOG(kError, "the worker cannot start: {}", ready.error().message);
     std::_Exit(kWorkerSetupFailed);
   }

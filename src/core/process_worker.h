@@ -19,7 +19,12 @@ Result<void> close_other_descriptors(std::vector<int> keep);
 // Makes this process the worker that `context` describes and ends in exit() with what
 // `worker_main` returns. The master's objects are not destroyed here: their descriptors are closed
 // by number, and nothing else of theirs may be undone by a worker.
-[[noreturn]] void become_worker(WorkerContext context, uint32_t nofile_wanted, const RunAs& run_as,
+struct WorkerSetup {
+  uint32_t nofile_wanted = 0;
+  bool let_go_of_streams = false;  // the master is a daemon
+  const RunAs& run_as;
+};
+[[noreturn]] void become_worker(WorkerContext context, const WorkerSetup& setup,
                                 const WorkerMain& worker_main);
 
 }  // namespace gatehouse

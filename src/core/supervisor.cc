@@ -96,11 +96,13 @@ void Supervisor::start(Slot& slot, Moment now) {
   context.log_files = logs_.files();
   context.connections_max = slot.pool->connections_max;
   context.drain_timeout = plan_.drain_timeout;
-  uint32_t nofile = descriptors_wanted(*slot.pool, context.listeners.size());
+  WorkerSetup setup{.nofile_wanted = descriptors_wanted(*slot.pool, context.listeners.size()),
+                    .let_go_of_streams = plan_.daemon,
+                    .run_as = run_as_};
 
   std::fflush(nullptr);  // or the worker would print again what is still in the buffers
   pid_t pid = fork();
-  if (pid == 0) become_worker(std::move(context), nofile, run_as_, worker_main_);
+  if (pid == 0) become_worker(std::move(context), setup, worker_main_);
   if (pid < 0) {
     return start_failed(slot, now, errno_error("cannot fork", errno));
   }

@@ -105,13 +105,13 @@ class Search {
   const RouterEntry* below(uint32_t number, size_t at) {
     const RouterNode& node = tables_.nodes[number];
     if (at == std::string_view::npos) {
-      if (const RouterEntry* entry = in_captures(node.whole)) return entry;
+      if (const RouterEntry* entry = named(node.whole)) return entry;
       return in_prefix(node.prefix, path_.size());
     }
     const size_t slash = path_.find('/', at);
     const std::string_view segment = path_.substr(at, slash - at);
     const size_t next = slash == std::string_view::npos ? slash : slash + 1;
-    const uint32_t child = tables_.edges.find(number, segment);
+    const uint32_t child = child_of(node, number, segment);
     if (child != kNoIndex) {
       if (const RouterEntry* entry = below(child, next)) return entry;
     }
@@ -123,7 +123,13 @@ class Search {
     return in_prefix(node.prefix, at);
   }
 
-  const RouterEntry* in_captures(uint32_t leaf) {
+  uint32_t child_of(const RouterNode& node, uint32_t number, std::string_view segment) const {
+    if (node.edges > 1) return tables_.edges.find(number, segment);
+    if (node.edges == 0 || segment != std::string_view(node.text, node.text_size)) return kNoIndex;
+    return node.child;
+  }
+
+  const RouterEntry* named(uint32_t leaf) {
     const RouterEntry* entry = in_leaf(leaf);
     if (entry != nullptr) set_captures(*entry);
     return entry;
@@ -137,15 +143,12 @@ class Search {
     return entry;
   }
 
+  // Gives the values found on the way the names that the entry has for them.
   void set_captures(const RouterEntry& entry) {
-    if (value_count_ == 0) return;
-    uint8_t count = 0;
-    for (const PathSegment& segment : entry.path->segments) {
-      if (!segment.capture) continue;
-      exchange_.captures[count] = {segment.text, values_[count]};
-      ++count;
+    for (size_t i = 0; i < entry.name_count; ++i) {
+      exchange_.captures[i] = {tables_.names[entry.names + i], values_[i]};
     }
-    exchange_.capture_count = count;
+    exchange_.capture_count = entry.name_count;
   }
 
   // All entries of the leaf have one expression: it is run at most once.
@@ -153,14 +156,7 @@ class Search {
     const Regex& regex = *tables_.entries[leaf].path->regex;
     const RegexOutcome outcome = regex.match(path_, values_);
     if (outcome == RegexOutcome::kMatch) {
-      const RouterEntry* entry = in_leaf(leaf);
-      if (entry == nullptr) return nullptr;
-      for (size_t i = 0; i < regex.group_names().size(); ++i) {
-        // The names of the entry's own expression live as long as the generation.
-        exchange_.captures[i] = {entry->path->regex->group_names()[i], values_[i]};
-      }
-      exchange_.capture_count = static_cast<uint8_t>(regex.group_names().size());
-      return entry;
+      return named(leaf);
     }
     for (const RouterEntry* entry = &tables_.entries[leaf];; ++entry) {
       trace_(*entry, outcome == RegexOutcome::kLimit ? Outcome::kRegexLimit : Outcome::kRegex, 0);

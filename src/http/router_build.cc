@@ -13,7 +13,7 @@ namespace gatehouse {
 uint32_t ScopedTextTable::find_or_add(uint32_t scope, std::string_view text, uint32_t value) {
   const uint32_t found = find(scope, text);
   if (found != kNoIndex) return found;
-  if ((used_ + 1) * 2 > slots_.size()) grow();
+  if ((used_ + 1) * 4 > slots_.size() * 3) grow();
   const uint64_t key = hash(scope, text);
   size_t i = key & mask_;
   while (slots_[i].value != kNoIndex) i = (i + 1) & mask_;
@@ -117,6 +117,7 @@ class RouterBuilder {
   void build() {
     uint32_t order = 0;
     for (const Route* route : router_.routes_) add_route(*route, order++);
+    place_edges();
     place_entries();
     find_ties();
     find_unreachable();
@@ -133,6 +134,12 @@ class RouterBuilder {
     uint32_t host = 0;
     size_t length = 0;
     uint32_t leaf = 0;  // ascends in the order written
+  };
+
+  struct Edge {
+    uint32_t node = 0;
+    std::string_view text;
+    uint32_t child = 0;
   };
 
   void add_route(const Route& route, uint32_t order) {
@@ -158,8 +165,26 @@ class RouterBuilder {
     }
     for (const PathPattern& path : entry.conf->path) {
       entry.path = &path;
+      name_captures(entry);
       add_entry(entry, leaf_of(path, host));
     }
+  }
+
+  void name_captures(RouterEntry& entry) {
+    std::vector<std::string_view> names;
+    if (entry.path->kind == PathPattern::Kind::kRegex) {
+      const std::vector<std::string>& groups = entry.path->regex->group_names();
+      names.assign(groups.begin(), groups.end());
+    } else {
+      for (const PathSegment& segment : entry.path->segments) {
+        if (segment.capture) names.push_back(segment.text);
+      }
+    }
+    const auto next = static_cast<uint32_t>(tables_.names.size());
+    const auto [found, is_new] = names_.try_emplace(names, next);
+    if (is_new) tables_.names.insert(tables_.names.end(), names.begin(), names.end());
+    entry.names = found->second;
+    entry.name_count = static_cast<uint8_t>(names.size());
   }
 
   void add_entry(const RouterEntry& entry, uint32_t leaf) { pending_.push_back({entry, leaf}); }
@@ -225,10 +250,25 @@ class RouterBuilder {
       }
       return tables_.nodes[node].capture;
     }
-    const auto next = static_cast<uint32_t>(tables_.nodes.size());
-    const uint32_t found = tables_.edges.find_or_add(node, segment.text, next);
-    if (found == next) add_node();
-    return found;
+    const uint32_t found = edge_table_.find(node, segment.text);
+    if (found != kNoIndex) return found;
+    const Edge edge{node, keep(segment.text), add_node()};
+    ++tables_.nodes[node].edges;
+    edges_.push_back(edge);
+    return edge_table_.find_or_add(node, edge.text, edge.child);
+  }
+
+  void place_edges() {
+    for (const Edge& edge : edges_) {
+      RouterNode& node = tables_.nodes[edge.node];
+      if (node.edges > 1) {
+        tables_.edges.find_or_add(edge.node, edge.text, edge.child);
+      } else {
+        node.text = edge.text.data();
+        node.text_size = static_cast<uint32_t>(edge.text.size());
+        node.child = edge.child;
+      }
+    }
   }
 
   std::string_view keep(std::string_view text) {
@@ -342,6 +382,9 @@ class RouterBuilder {
   std::vector<RouterProblem>& problems_;
   std::vector<Pending> pending_;
   std::vector<PendingRegex> regexes_;
+  std::map<std::vector<std::string_view>, uint32_t> names_;
+  std::vector<Edge> edges_;
+  ScopedTextTable edge_table_;
   std::map<std::pair<uint32_t, std::string>, uint32_t> regex_leaves_;
   uint32_t leaves_ = 0;
 };

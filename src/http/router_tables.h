@@ -104,14 +104,21 @@ struct RouterEntry {
   uint16_t exact_conditions = 0;
   bool other_methods = false;  // compare by name too
   bool last = false;           // of its leaf
+  uint8_t name_count = 0;      // of its captures, without `*`
+  uint32_t names = 0;          // the first of them in Tables::names
   uint32_t order = 0;          // the route's place among those of the listener
 };
 
-// One node of the tree of segments; the edges of literal segments are in Tables::edges.
+// One node of the tree of segments. Most nodes have one literal edge, which stands in the node so
+// that following it costs no other cache line; where there are more, all are in Tables::edges.
 struct RouterNode {
   uint32_t capture = kNoIndex;  // the node behind {name}
   uint32_t whole = kNoIndex;    // leaf of the patterns that end here
   uint32_t prefix = kNoIndex;   // leaf of the patterns that go on with *
+  uint32_t edges = 0;           // how many literal edges there are
+  const char* text = nullptr;   // the only one's text
+  uint32_t text_size = 0;
+  uint32_t child = kNoIndex;
 };
 
 struct RouterHost {
@@ -131,13 +138,15 @@ struct Router::Tables {
   std::vector<RouterEntry> entries;
   std::vector<RouterHost> hosts;
   std::vector<RouterNode> nodes;
+  // The names of captures. Patterns with the same ones share them, so that they stay in the cache.
+  std::vector<std::string_view> names;
   std::vector<uint32_t> regexes;  // leaves, each of entries with one expression
   ScopedTextTable host_names;
   ScopedTextTable literal;  // (host, path) -> leaf
-  ScopedTextTable edges;    // (node, segment) -> node
+  ScopedTextTable edges;    // (node, segment) -> node, of nodes with more than one
   bool has_wildcards = false;
   uint32_t any_host = kNoIndex;
-  std::pmr::monotonic_buffer_resource texts;  // the paths in `literal`
+  std::pmr::monotonic_buffer_resource texts;  // the paths and segments
 };
 
 }  // namespace gatehouse

@@ -256,8 +256,9 @@ class ConfigBinder {
    public:
     CheckErrors(ConfigErrors& errors, const ConfigSection& section, const DirectiveTable& table)
         : errors_(errors), section_(section), table_(table) {}
-    void add(std::string_view key, std::string problem, std::string expected) override {
-      section_.report(errors_, table_, key, std::move(problem), std::move(expected));
+    void add(std::string_view key, std::string problem, std::string expected,
+             size_t entry) override {
+      section_.report(errors_, table_, key, std::move(problem), std::move(expected), entry);
     }
 
    private:

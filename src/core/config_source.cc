@@ -41,18 +41,18 @@ struct FileBytes {
 enum class FileKind : uint8_t { kAny, kRegular };
 
 // Reads until end of file, so that pipes (process substitution) work for the main file. What a
-// pattern happens to match has to be a regular file: opening a FIFO that nobody writes to would
-// never return, hence O_NONBLOCK, which regular files ignore.
+// pattern happens to match has to be a regular file, which is looked at before it is opened, for
+// to open a FIFO or a device may block or even do something.
 Result<FileBytes> read_file(const std::string& path, FileKind kind) {
-  const int mode = kind == FileKind::kRegular ? O_NONBLOCK : 0;
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | mode));
-  if (!fd) return errno_error("cannot open " + path, errno);
   struct stat status = {};
-  if (::fstat(fd.get(), &status) != 0) return errno_error("cannot examine " + path, errno);
-  if (S_ISDIR(status.st_mode)) return errno_error("cannot read " + path, EISDIR);
-  if (kind == FileKind::kRegular && !S_ISREG(status.st_mode)) {
+  if (kind == FileKind::kRegular && ::stat(path.c_str(), &status) == 0 &&
+      !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) {
     return Error{"cannot read " + path + ": not a regular file"};
   }
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd) return errno_error("cannot open " + path, errno);
+  if (::fstat(fd.get(), &status) != 0) return errno_error("cannot examine " + path, errno);
+  if (S_ISDIR(status.st_mode)) return errno_error("cannot read " + path, EISDIR);
   FileBytes file;
   file.identity = {status.st_dev, status.st_ino};
   char buffer[64 * 1024];

@@ -125,8 +125,10 @@ struct DirectiveTable {
 // Where a table's check reports: knows the section, and finds the line a key was set on.
 class SectionErrors {
  public:
-  // `key` may be empty: the problem is then the section's own.
-  virtual void add(std::string_view key, std::string problem, std::string expected = {}) = 0;
+  // `key` may be empty: the problem is then the section's own. `entry` is the number of the entry
+  // at fault, where the key is a list.
+  virtual void add(std::string_view key, std::string problem, std::string expected = {},
+                   size_t entry = 0) = 0;
 
  protected:
   ~SectionErrors() = default;

@@ -2,7 +2,7 @@
 
 #include "core/process_conf.h"
 
-#include <algorithm>
+#include <set>
 
 namespace gatehouse {
 
@@ -29,13 +29,14 @@ void check_workers(const WorkersConf& conf, SectionErrors& errors) {
   if (too_many_workers(conf.count)) errors.add("count", "too large", workers_expected());
 }
 
+// Port 0 lets the kernel pick, so that giving it twice means two sockets.
 void check_listener(const ListenerSocketConf& conf, SectionErrors& errors) {
-  std::vector<SocketAddress> sorted = conf.address;
-  std::sort(sorted.begin(), sorted.end());
-  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
-  // Port 0 lets the kernel pick, so that giving it twice means two sockets.
-  if (twice == sorted.end() || (!twice->is_unix() && twice->port() == 0)) return;
-  errors.add("address", twice->format() + " is given twice");
+  std::set<SocketAddress> seen;
+  for (size_t i = 0; i < conf.address.size(); ++i) {
+    const SocketAddress& address = conf.address[i];
+    if (!address.is_unix() && address.port() == 0) continue;
+    if (!seen.insert(address).second) errors.add("address", "given twice", {}, i);
+  }
 }
 
 constexpr uint32_t kMaxNofile = 1 << 30;
@@ -154,7 +155,13 @@ std::string ValueType<ErrorLogTarget>::expected() {
 }
 
 Result<SocketAddress> ValueType<SocketAddress>::parse(std::string_view text) {
-  return SocketAddress::parse(text);
+  Result<SocketAddress> parsed = SocketAddress::parse(text);
+  if (parsed) return parsed;
+  // The text is quoted by whoever reports the error.
+  std::string message = parsed.error().message;
+  const std::string prefix = "'" + std::string(text) + "' is ";
+  if (message.starts_with(prefix)) message.erase(0, prefix.size());
+  return Error{std::move(message)};
 }
 std::string ValueType<SocketAddress>::format(const SocketAddress& value) {
   return value.format();

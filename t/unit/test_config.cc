@@ -492,7 +492,7 @@ Test(config, process_sections_check_their_values) {
                 "    expected: auto, or a number from 1 to 512\n"
                 "f:4: [workers x] count = 513: too large\n"
                 "    expected: auto, or a number from 1 to 512\n"
-                "f:6: [listener a] address = 127.0.0.1:80: 127.0.0.1:80 is given twice\n",
+                "f:7: [listener a] address = 127.0.0.1:80: given twice\n",
             "%s", errors.text().c_str());
 }
 

@@ -50,11 +50,11 @@ run:
 	$(BUILD)/gatehouse --foreground -c conf/demo.conf $(ARGS)
 
 check:
-	@tools/install-deps build lint test
+	@tools/install-deps build style test
 	@$(MAKE) $(jobs) check-all
 
 lint:
-	@tools/install-deps build lint
+	@tools/install-deps build style lint
 	@$(MAKE) $(jobs) lint-all
 
 fuzz:

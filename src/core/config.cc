@@ -166,6 +166,12 @@ std::span<const ConfigSection> Config::sections(std::string_view kind) const {
   return state_->kinds[found->second].sections;
 }
 
+const ConfigSection& Config::defaults(std::string_view kind) const {
+  const auto found = state_->by_kind.find(kind);
+  assert(found != state_->by_kind.end());
+  return state_->kinds[found->second].defaults;
+}
+
 const ConfigSection* Config::find(std::string_view kind, std::string_view name) const {
   const auto found = state_->by_kind.find(kind);
   if (found == state_->by_kind.end()) return nullptr;

@@ -136,6 +136,10 @@ class Config {
   // The section of a kind and name ("" for the one without a name); null when there is none.
   const ConfigSection* find(std::string_view kind, std::string_view name) const;
 
+  // What a section of the kind starts from: built-in defaults and [defaults], with no name. For
+  // what has no section of its own. REQUIRES: the schema has the kind.
+  const ConfigSection& defaults(std::string_view kind) const;
+
   // "FILE:LINE" or "default".
   std::string where(Origin origin) const;
 

@@ -89,7 +89,7 @@ class ConfigBinder {
     kind.last_set.resize(layout->keys.size());
     kind.last_origin.resize(layout->keys.size());
     kinds_.push_back(std::move(kind));
-    state_->kinds.push_back({std::move(layout), {}, {}});
+    state_->kinds.push_back({std::move(layout), {}, {}, {}});
   }
 
   void* own(const DirectiveTable& table, void* conf) {
@@ -269,10 +269,10 @@ class ConfigBinder {
 
   void finish_kind(uint32_t index) {
     Config::State::SectionsOfKind& of_kind = state_->kinds[index];
+    of_kind.defaults = begin(kinds_[index], {}, {});
+    of_kind.defaults.settings_ = kinds_[index].inherited;
     if (of_kind.layout->kind.rule == NameRule::kNone && of_kind.sections.empty()) {
-      ConfigSection section = begin(kinds_[index], {}, {});
-      section.settings_ = kinds_[index].inherited;
-      of_kind.sections.push_back(std::move(section));
+      of_kind.sections.push_back(of_kind.defaults);
     }
     of_kind.sections.shrink_to_fit();
     // The views stay good: from here on the sections no longer move.

@@ -45,6 +45,7 @@ struct Config::State {
   struct SectionsOfKind {
     std::unique_ptr<Layout> layout;  // behind a pointer because sections refer to it
     std::vector<ConfigSection> sections;
+    ConfigSection defaults;  // what a section starts from: built-in values, then [defaults]
     std::unordered_map<std::string_view, uint32_t> by_name;  // views into the sections
   };
 

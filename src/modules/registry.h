@@ -10,6 +10,8 @@
 
 namespace gatehouse {
 
+extern const Module kForwardedModule;
+extern const Module kRequestIdModule;
 extern const Module kReplyModule;
 extern const Module kRedirectModule;
 

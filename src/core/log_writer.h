@@ -76,6 +76,8 @@ class LogWriter {
   // goes to the new one.
   void reopen(int fd);
 
+  int fd() const { return fd_; }
+
   // The last write did not take everything.
   bool failing() const { return failing_; }
   size_t buffered() const { return buffer_.size() - done_; }

@@ -38,7 +38,7 @@ struct Request {
   FieldList fields;         // as received; a hook drops one by setting Field::dropped
   FieldList added;          // what hooks add towards the upstream
   uint64_t body_bytes = 0;  // body bytes received from the client so far, without framing
-  uint64_t wire_bytes = 0;  // all bytes of the request, head and framing included
+  uint64_t wire_bytes = 0;  // bytes of head and body
 };
 
 struct Response {
@@ -51,7 +51,7 @@ struct Response {
   // The whole body of a response made here; empty for one that streams.
   std::string_view content;
   uint64_t body_bytes = 0;  // body bytes sent to the client so far, without framing
-  uint64_t wire_bytes = 0;  // all bytes of the response, head and framing included
+  uint64_t wire_bytes = 0;  // bytes written to the client: head, body and framing
 };
 
 // One part of the path that a `{name}` segment of the route's pattern matched.
@@ -144,6 +144,8 @@ class ClientSide {
   // The next piece of the request's body, decoded. Sends 100 (Continue) first where the client
   // waits for it.
   virtual Task<BodyPiece> read_body() = 0;
+  // True where read_body would not wait.
+  virtual bool body_ready() const = 0;
   // The trailer fields of a body that has ended; null where there were none.
   virtual FieldList* body_trailers() = 0;
 
@@ -153,8 +155,8 @@ class ClientSide {
   // those are all of it. Decides the framing towards the client from response.body.
   virtual Task<bool> send_head(std::string_view first, bool last) = 0;
   virtual Task<bool> send_body(std::string_view bytes) = 0;
-  // Ends the body, with the trailer fields where the protocol can carry them.
-  virtual Task<bool> send_end(const FieldList& trailers) = 0;
+  // Ends the body, with the trailer fields (null: none) where the protocol can carry them.
+  virtual Task<bool> send_end(const FieldList* trailers) = 0;
   // True once send_head has been called: the status can no longer change.
   virtual bool head_sent() const = 0;
 

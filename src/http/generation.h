@@ -16,6 +16,7 @@
 #include "core/config.h"
 #include "core/config_errors.h"
 #include "core/config_source.h"
+#include "core/resolver.h"
 #include "http/module.h"
 #include "http/route.h"
 #include "http/upstream.h"
@@ -24,11 +25,12 @@ namespace gatehouse {
 
 class Generation {
  public:
-  // All errors go to `errors`; null is returned then.
+  // All errors go to `errors`; null is returned then. A target whose name is not in `names` is
+  // down. `schema` and `modules` must outlive the generation.
   static std::unique_ptr<Generation> build(std::shared_ptr<const ConfigSource> source,
                                            const Schema& schema,
                                            std::span<const Module* const> modules,
-                                           ConfigErrors& errors);
+                                           const NameTable& names, ConfigErrors& errors);
   ~Generation();
 
   const Config& config() const { return *config_; }
@@ -37,10 +39,13 @@ class Generation {
   std::span<const std::unique_ptr<Route>> routes() const { return routes_; }
   std::span<const std::unique_ptr<Upstream>> upstreams() const { return upstreams_; }
   const Listener* find_listener(std::string_view name) const;
+  // The host names of all targets, as resolve_names() takes them.
+  std::vector<std::string> target_names() const;
   std::span<const Module* const> modules() const { return modules_; }
 
  private:
   friend class GenerationBuilder;
+  friend class Worker;
   Generation() = default;
 
   std::shared_ptr<const ConfigSource> source_;

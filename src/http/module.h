@@ -94,6 +94,8 @@ class RouteBuilder {
   virtual const ConfigSection& section() const = 0;
   virtual const Config& config() const = 0;
   virtual bool is_fallback() const = 0;
+  // The listener whose fallback is compiled; null for a route.
+  virtual const Listener* listener() const = 0;
 
   // `key` is the directive that switched it on (for its origin); empty: on by default.
   virtual void add_hook(Phase phase, HookFunction function, const void* state,

@@ -16,9 +16,6 @@
 
 namespace gatehouse {
 
-// What is told to upstreams about the client's connection.
-enum class ForwardedStyle : uint8_t { kOff, kX, kRfc7239, kBoth };
-
 struct ListenerConf {
   std::vector<NetworkPrefix> trusted_proxy;
   Duration header_timeout = std::chrono::seconds(10);
@@ -46,13 +43,13 @@ struct RouteConf {
   Bytes body_max = Bytes{8 * 1024 * 1024};
   Duration body_timeout = std::chrono::seconds(30);
   Duration idle_timeout = std::chrono::hours(1);
-  bool upgrade = true;
 };
 
 // One server of an upstream: http://ADDRESS:PORT [weight N].
 struct TargetConf {
   SocketAddress address;
-  std::string host;      // as written, without scheme
+  std::string text;      // as written, without scheme and weight
+  std::string host;      // what a Host field says
   bool resolved = true;  // false: the name is not an address; down until discovery resolves it
   uint32_t weight = 1;
 };
@@ -70,6 +67,21 @@ struct UpstreamConf {
   Duration keepalive_age = std::chrono::hours(1);
   uint32_t keepalive_requests = 10000;
   uint32_t connect_tries = 3;  // targets tried where connecting fails
+};
+
+template <>
+struct ValueType<TargetConf> {
+  static Result<TargetConf> parse(std::string_view text);
+  static std::string format(const TargetConf& target);
+  static std::string expected();
+};
+
+template <>
+struct ValueType<NetworkPrefix> {
+  static Result<NetworkPrefix> parse(std::string_view text);
+  static std::string format(const NetworkPrefix& prefix);
+  static std::string expected();
+  static constexpr bool kWord = true;
 };
 
 extern const DirectiveTable kListenerTable;

@@ -1,0 +1,72 @@
+// What handlers and hooks do to an exchange; see exchange.h.
+#include "http/exchange.h"
+
+#include "http/error_reply.h"
+
+namespace gatehouse {
+
+void Exchange::answer(uint16_t status, std::string_view content_type, std::string_view content) {
+  response.status = status;
+  response.phrase = {};
+  response.fields.clear();
+  response.content = content;
+  response.body = {BodyLength::Kind::kLength, content.size()};
+  if (!content_type.empty()) response.fields.push("Content-Type", content_type);
+}
+
+void Exchange::refuse(Reason why) {
+  reason = why;
+  write_error_reply(*this, why);
+}
+
+void Exchange::add_response_field(std::string_view name, std::string_view value) {
+  response.added.push(name, value);
+}
+
+void Exchange::set_upstream_field(std::string_view name, std::string_view value) {
+  const FieldId id = field_id(name);
+  if (id != FieldId::kOther) {
+    request.fields.drop(id);
+  } else if (request.fields.has(FieldId::kOther)) {
+    for (Field& field : request.fields) {
+      if (field.id == FieldId::kOther && equal_ignoring_case(field.name, name))
+        field.dropped = true;
+    }
+  }
+  request.added.push(Field{name, value, id, false});
+}
+
+void Exchange::reset() {
+  worker = nullptr;
+  generation = nullptr;
+  listener = nullptr;
+  route = nullptr;
+  client = nullptr;
+  request.head = {};
+  request.target = {};
+  request.authority = {};
+  request.facts = {};
+  request.fields.shrink();
+  request.added.shrink();
+  request.body_bytes = request.wire_bytes = 0;
+  response.status = 0;
+  response.phrase = {};
+  response.fields.shrink();
+  response.added.shrink();
+  response.body = {};
+  response.content = {};
+  response.body_bytes = response.wire_bytes = 0;
+  reason = Reason::kNone;
+  times = {};
+  client_text = {};
+  peer_trusted = client_https = false;
+  request_id = {};
+  capture_count = 0;
+  target = nullptr;
+  tries = 0;
+  target_reused = false;
+  upstream_bytes_in = upstream_bytes_out = 0;
+  arena.reset();
+}
+
+}  // namespace gatehouse

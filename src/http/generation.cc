@@ -1,0 +1,337 @@
+// Compiling a configuration into a generation; see generation.h.
+#include "http/generation.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+
+#include "core/log_conf.h"
+#include "core/process_conf.h"
+#include "http/proxy.h"
+#include "http/router.h"
+
+namespace gatehouse {
+
+class GenerationBuilder {
+ public:
+  GenerationBuilder(Generation& generation, const NameTable& names, ConfigErrors& errors)
+      : generation_(generation), names_(names), errors_(errors) {}
+
+  void build() {
+    add_upstreams();
+    add_listeners();
+    add_routes();
+    for (const auto& listener : generation_.listeners_) build_router(*listener);
+  }
+
+ private:
+  class Compile;
+
+  const Config& config() const { return *generation_.config_; }
+
+  void add_upstreams();
+  void add_targets(Upstream& upstream, const std::vector<TargetConf>& targets,
+                   const ConfigSection* section, Origin origin);
+  const Upstream* find_upstream(std::string_view name) const;
+  const Upstream* inline_upstream(const ConfigSection& section, const std::string& url);
+  void add_listeners();
+  void add_routes();
+  void compile(Route& route);
+  void build_router(Listener& listener);
+
+  Generation& generation_;
+  const NameTable& names_;
+  ConfigErrors& errors_;
+  std::unordered_map<std::string_view, Upstream*> upstreams_;
+  std::map<std::string, const Upstream*, std::less<>> inline_upstreams_;
+  std::unordered_map<std::string_view, Listener*> listeners_;
+  std::unordered_map<const Listener*, std::vector<const Route*>> routes_of_;
+};
+
+// What a module sees of a route while it is compiled.
+class GenerationBuilder::Compile final : public RouteBuilder {
+ public:
+  Compile(GenerationBuilder& owner, Route& route, Listener* listener)
+      : owner_(owner), route_(route), listener_(listener) {}
+
+  const ConfigSection& section() const override { return *route_.section; }
+  const Config& config() const override { return owner_.config(); }
+  bool is_fallback() const override { return route_.fallback; }
+  const Listener* listener() const override { return listener_; }
+
+  void add_hook(Phase phase, HookFunction function, const void* state, const DirectiveTable& table,
+                std::string_view key) override {
+    const Hook hook{function, state, module_->name,
+                    key.empty() ? Origin{} : section().origin_of(table, key)};
+    switch (phase) {
+      case Phase::kIdentify:
+        if (listener_ != nullptr) listener_->identify.push_back(hook);
+        break;
+      case Phase::kAuthenticate:
+      case Phase::kAdmit:
+      case Phase::kRewrite: {
+        // Phases run in order; inside one, hooks keep the order of the modules.
+        const auto place =
+            std::upper_bound(route_.before_phases.begin(), route_.before_phases.end(), phase);
+        route_.before.insert(route_.before.begin() + (place - route_.before_phases.begin()), hook);
+        route_.before_phases.insert(place, phase);
+        break;
+      }
+      case Phase::kRespond:
+        route_.respond.push_back(hook);
+        break;
+      case Phase::kLog:
+        route_.log.push_back(hook);
+        break;
+    }
+  }
+
+  Result<void> set_action(Action action, const DirectiveTable& table,
+                          std::string_view key) override {
+    action.origin = section().origin_of(table, key);
+    if (!route_.action.name.empty()) {
+      return Error{"a route has one action, and " + std::string(route_.action.name) + " at " +
+                   section().where(route_.action.origin) + " is another than " +
+                   std::string(action.name) + " at " + section().where(action.origin)};
+    }
+    route_.action = std::move(action);
+    return {};
+  }
+
+  void set_module(const Module& module) { module_ = &module; }
+
+ private:
+  void keep(std::unique_ptr<ModuleState> state) override {
+    owner_.generation_.states_.push_back(std::move(state));
+  }
+
+  GenerationBuilder& owner_;
+  Route& route_;
+  Listener* listener_;
+  const Module* module_ = nullptr;
+};
+
+void GenerationBuilder::add_upstreams() {
+  for (const ConfigSection& section : config().sections("upstream")) {
+    auto upstream = std::make_unique<Upstream>();
+    upstream->name = section.name();
+    upstream->origin = section.origin();
+    upstream->conf = &section.get<UpstreamConf>(kUpstreamTable);
+    add_targets(*upstream, upstream->conf->target, &section, section.origin());
+    upstreams_.emplace(upstream->name, upstream.get());
+    generation_.upstreams_.push_back(std::move(upstream));
+  }
+}
+
+void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<TargetConf>& targets,
+                                    const ConfigSection* section, Origin origin) {
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const TargetConf& conf = targets[i];
+    UpstreamTarget target;
+    target.name = upstream.name + "/" + conf.text;
+    target.address_text = conf.text;
+    target.address = conf.address;
+    target.host = conf.host;
+    target.weight = conf.weight;
+    target.resolved = conf.resolved;
+    target.origin = section != nullptr ? section->origin_of(kUpstreamTable, "target", i) : origin;
+    if (!conf.resolved) {
+      const auto found = names_.find(conf.text);
+      if (found != names_.end()) {
+        target.address = found->second;
+        target.resolved = true;
+      }
+    }
+    for (const UpstreamTarget& other : upstream.targets) {
+      if (other.address_text != target.address_text) continue;
+      section->report(errors_, kUpstreamTable, "target",
+                      "the same target as at " + section->where(other.origin),
+                      "one line for each target; a weight gives it a larger share", i);
+    }
+    upstream.targets.push_back(std::move(target));
+  }
+}
+
+const Upstream* GenerationBuilder::find_upstream(std::string_view name) const {
+  const auto found = upstreams_.find(name);
+  return found == upstreams_.end() ? nullptr : found->second;
+}
+
+// The upstream with one target that `upstream = http://…` means; the same for the same URL.
+const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
+                                                   const std::string& url) {
+  const auto known = inline_upstreams_.find(url);
+  if (known != inline_upstreams_.end()) return known->second;
+  const Result<TargetConf> target = ValueType<TargetConf>::parse(url);
+  if (!target) {
+    section.report(errors_, kRouteTable, "upstream", target.error().message,
+                   "the name of an [upstream] or http://ADDRESS:PORT");
+    return nullptr;
+  }
+  auto upstream = std::make_unique<Upstream>();
+  upstream->name = target->text;
+  upstream->origin = section.origin_of(kRouteTable, "upstream");
+  upstream->conf = &config().defaults("upstream").get<UpstreamConf>(kUpstreamTable);
+  upstream->is_inline = true;
+  add_targets(*upstream, {*target}, nullptr, upstream->origin);
+  const Upstream* made = upstream.get();
+  inline_upstreams_.emplace(url, made);
+  generation_.upstreams_.push_back(std::move(upstream));
+  return made;
+}
+
+void GenerationBuilder::add_listeners() {
+  const auto add = [this](const ConfigSection& section) {
+    auto listener = std::make_unique<Listener>();
+    listener->name = section.name().empty() ? "default" : section.name();
+    listener->origin = section.origin();
+    listener->section = &section;
+    listener->conf = &section.get<ListenerConf>(kListenerTable);
+    auto fallback = std::make_unique<Route>();
+    fallback->name = "none";
+    fallback->fallback = true;
+    fallback->section = &config().defaults("route");
+    fallback->conf = &fallback->section->get<RouteConf>(kRouteTable);
+    Compile compile(*this, *fallback, listener.get());
+    for (const Module* module : generation_.modules_) {
+      if (module->compile_route == nullptr) continue;
+      compile.set_module(*module);
+      const Result<void> done = module->compile_route(compile);
+      if (!done) fallback->section->report(errors_, kRouteTable, {}, done.error().message);
+    }
+    listener->fallback = std::move(fallback);
+    listeners_.emplace(listener->name, listener.get());
+    generation_.listeners_.push_back(std::move(listener));
+  };
+  for (const ConfigSection& section : config().sections("listener")) add(section);
+  // Without any [listener] there is one on port 80.
+  if (generation_.listeners_.empty()) add(config().defaults("listener"));
+}
+
+void GenerationBuilder::add_routes() {
+  const auto sections = config().sections("route");
+  generation_.routes_.reserve(sections.size());
+  for (const ConfigSection& section : sections) {
+    auto route = std::make_unique<Route>();
+    route->name = section.name();
+    route->origin = section.origin();
+    route->section = &section;
+    route->conf = &section.get<RouteConf>(kRouteTable);
+    compile(*route);
+    if (route->conf->listener.empty()) {
+      for (const auto& listener : generation_.listeners_) {
+        routes_of_[listener.get()].push_back(route.get());
+      }
+    }
+    for (size_t i = 0; i < route->conf->listener.size(); ++i) {
+      const std::string& name = route->conf->listener[i];
+      const auto found = listeners_.find(name);
+      if (found != listeners_.end()) {
+        routes_of_[found->second].push_back(route.get());
+        continue;
+      }
+      std::vector<std::string_view> names;
+      for (const auto& listener : generation_.listeners_) names.push_back(listener->name);
+      const std::string_view near = nearest_word(name, names);
+      section.report(errors_, kRouteTable, "listener", "there is no [listener " + name + "]",
+                     near.empty() ? "" : "did you mean \"" + std::string(near) + "\"?", i);
+    }
+    generation_.routes_.push_back(std::move(route));
+  }
+}
+
+void GenerationBuilder::compile(Route& route) {
+  const ConfigSection& section = *route.section;
+  Compile compile(*this, route, nullptr);
+  const std::string& name = route.conf->upstream;
+  if (!name.empty()) {
+    const bool is_url = name.find("://") != std::string::npos;
+    const Upstream* upstream = is_url ? inline_upstream(section, name) : find_upstream(name);
+    if (upstream != nullptr) {
+      route.action.function = &proxy_action;
+      route.action.state = upstream;
+      route.action.name = "upstream";
+      route.action.detail = name;
+      route.action.origin = section.origin_of(kRouteTable, "upstream");
+    } else if (!is_url) {
+      std::vector<std::string_view> names;
+      for (const auto& other : upstreams_) names.push_back(other.first);
+      const std::string_view near = nearest_word(name, names);
+      section.report(errors_, kRouteTable, "upstream", "there is no [upstream " + name + "]",
+                     near.empty() ? "the name of an [upstream] or http://ADDRESS:PORT"
+                                  : "did you mean \"" + std::string(near) + "\"?");
+    }
+  }
+  for (const Module* module : generation_.modules_) {
+    if (module->compile_route == nullptr) continue;
+    compile.set_module(*module);
+    const Result<void> done = module->compile_route(compile);
+    if (!done) section.report(errors_, kRouteTable, {}, done.error().message);
+  }
+  if (route.action.name.empty() && name.empty()) {
+    section.report(errors_, kRouteTable, {}, "the route has no action",
+                   "one of: upstream, reply, redirect, metrics");
+  }
+}
+
+void GenerationBuilder::build_router(Listener& listener) {
+  std::vector<RouterProblem> problems;
+  listener.router = Router::build(routes_of_[&listener], problems);
+  report_router_problems(problems, kRouteTable, errors_);
+}
+
+std::unique_ptr<Generation> Generation::build(std::shared_ptr<const ConfigSource> source,
+                                              const Schema& schema,
+                                              std::span<const Module* const> modules,
+                                              const NameTable& names, ConfigErrors& errors) {
+  std::unique_ptr<Generation> generation(new Generation());
+  generation->source_ = std::move(source);
+  generation->modules_ = modules;
+  generation->config_ =
+      std::make_unique<Config>(Config::bind(*generation->source_, schema, errors));
+  // A config that does not bind has defaults where it was wrong; compiling it finds the rest.
+  GenerationBuilder builder(*generation, names, errors);
+  builder.build();
+  if (!errors.empty()) return nullptr;
+  return generation;
+}
+
+Generation::~Generation() = default;
+
+const Listener* Generation::find_listener(std::string_view name) const {
+  for (const auto& listener : listeners_) {
+    if (listener->name == name) return listener.get();
+  }
+  return nullptr;
+}
+
+std::vector<std::string> Generation::target_names() const {
+  std::vector<std::string> names;
+  for (const auto& upstream : upstreams_) {
+    for (const UpstreamTarget& target : upstream->targets) {
+      if (!target.resolved) names.push_back(target.address_text);
+    }
+  }
+  return names;
+}
+
+Schema make_schema(std::span<const Module* const> modules) {
+  Schema schema;
+  add_process_sections(schema);
+  schema.add_table(&kListenerTable);
+  schema.add_section("upstream", NameRule::kRequired,
+                     "A group of servers that requests are handed to.");
+  schema.add_table(&kUpstreamTable);
+  schema.add_section("route", NameRule::kRequired,
+                     "Which requests are meant, and what is done with them.");
+  schema.add_table(&kRouteTable);
+  schema.add_section("log", NameRule::kRequired,
+                     "A file that gets a line for each exchange of the routes that name it.");
+  schema.add_table(&kLogTable);
+  for (const Module* module : modules) {
+    for (const DirectiveTable* table : module->tables) schema.add_table(table);
+  }
+  return schema;
+}
+
+}  // namespace gatehouse

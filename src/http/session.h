@@ -1,0 +1,86 @@
+// Session: one client connection, whatever its protocol; and the list a worker keeps of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/sockets.h"
+#include "core/unique_fd.h"
+
+namespace gatehouse {
+
+class Worker;
+struct Listener;
+
+// What a listening socket of a worker belongs to; its listener changes with the generation.
+struct AcceptorState {
+  Worker* worker = nullptr;
+  const Listener* listener = nullptr;
+};
+
+class Session {
+ public:
+  Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  virtual ~Session() { unlink(); }
+
+  // Finish the exchange under way, take no other; an idle session ends at once.
+  virtual void drain() = 0;
+
+ private:
+  friend class SessionList;
+  void unlink() {
+    if (next_ == nullptr) return;
+    next_->previous_ = previous_;
+    previous_->next_ = next_;
+    next_ = previous_ = nullptr;
+  }
+  Session* next_ = nullptr;
+  Session* previous_ = nullptr;
+};
+
+// An intrusive list of sessions.
+class SessionList {
+ public:
+  SessionList() { head_.next_ = head_.previous_ = &head_; }
+  ~SessionList() {
+    while (!empty()) front().unlink();
+    head_.next_ = head_.previous_ = nullptr;
+  }
+  SessionList(const SessionList&) = delete;
+  SessionList& operator=(const SessionList&) = delete;
+
+  bool empty() const { return head_.next_ == &head_; }
+  Session& front() { return *head_.next_; }
+  // Moves the session here from whatever list it is on.
+  void push_back(Session& session) {
+    session.unlink();
+    session.next_ = &head_;
+    session.previous_ = head_.previous_;
+    head_.previous_->next_ = &session;
+    head_.previous_ = &session;
+  }
+  // Calls `visit` for each; it may remove the one it is given.
+  template <typename Visit>
+  void for_each(Visit visit) {
+    Session* session = head_.next_;
+    while (session != &head_) {
+      Session* next = session->next_;
+      visit(*session);
+      session = next;
+    }
+  }
+
+ private:
+  struct Head final : Session {
+    void drain() override {}
+  };
+  Head head_;
+};
+
+// Begins an HTTP/1 session on an accepted connection and returns; it registers itself with the
+// worker and destroys itself when the connection ends.
+void start_h1_session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& peer);
+
+}  // namespace gatehouse

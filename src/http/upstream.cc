@@ -1,0 +1,110 @@
+// Choosing a target, and keeping idle connections; see upstream.h.
+#include "http/upstream.h"
+
+#include <cassert>
+
+namespace gatehouse {
+
+UpstreamConnection::UpstreamConnection(EventLoop& loop, UniqueFd fd, TargetState& state)
+    : stream_(loop, fd.release()), state_(state), opened_(loop.now()) {
+  state_.cells().connections.add();
+  state_.cells().connections_active.add(1);
+}
+
+UpstreamConnection::~UpstreamConnection() {
+  state_.cells().connections_active.add(-1);
+}
+
+TargetState::~TargetState() {
+  close_idle();
+}
+
+void TargetState::close_idle() {
+  while (newest_ != nullptr) {
+    UpstreamConnection* connection = newest_;
+    unlink(*connection);
+    delete connection;
+  }
+}
+
+void TargetState::unlink(UpstreamConnection& connection) {
+  (connection.newer_ != nullptr ? connection.newer_->older_ : newest_) = connection.older_;
+  (connection.older_ != nullptr ? connection.older_->newer_ : oldest_) = connection.newer_;
+  connection.newer_ = connection.older_ = nullptr;
+  --idle_count_;
+}
+
+std::unique_ptr<UpstreamConnection> TargetState::take_idle() {
+  while (newest_ != nullptr) {
+    std::unique_ptr<UpstreamConnection> connection(newest_);
+    unlink(*connection);
+    connection->stream().watch_activity(nullptr, nullptr);
+    // Bytes or an end that came while nobody asked: the connection is of no use.
+    if (!connection->stream().may_read()) return connection;
+  }
+  return nullptr;
+}
+
+void TargetState::give_back(std::unique_ptr<UpstreamConnection> connection,
+                            const UpstreamConf& conf) {
+  ++connection->exchanges_;
+  const Moment now = loop_.now();
+  const bool worn_out =
+      (conf.keepalive_requests != 0 && connection->exchanges_ >= conf.keepalive_requests) ||
+      (conf.keepalive_age != Duration::zero() && now >= connection->opened_ + conf.keepalive_age);
+  if (worn_out || conf.keepalive == 0 || connection->stream().may_read()) return;
+  if (idle_count_ >= conf.keepalive) {
+    UpstreamConnection* victim = oldest_;
+    unlink(*victim);
+    delete victim;
+  }
+  UpstreamConnection* idle = connection.release();
+  idle->stream().watch_activity(&TargetState::on_idle_activity, idle);
+  idle->idle_since_ = now;
+  idle->older_ = newest_;
+  (newest_ != nullptr ? newest_->newer_ : oldest_) = idle;
+  newest_ = idle;
+  ++idle_count_;
+  idle_timeout_ = conf.keepalive_timeout;
+  // One timer for all: it looks at the oldest when that one's time may have come.
+  if (!expiry_.armed()) loop_.arm(expiry_, idle_timeout_);
+}
+
+void TargetState::on_idle_activity(void* connection) {
+  auto* idle = static_cast<UpstreamConnection*>(connection);
+  idle->state_.unlink(*idle);
+  delete idle;
+}
+
+void TargetState::on_expiry(void* self) {
+  auto* state = static_cast<TargetState*>(self);
+  const Moment now = state->loop_.now();
+  while (state->oldest_ != nullptr && now >= state->oldest_->idle_since_ + state->idle_timeout_) {
+    UpstreamConnection* old = state->oldest_;
+    state->unlink(*old);
+    delete old;
+  }
+  if (state->oldest_ != nullptr) {
+    state->loop_.arm(state->expiry_, state->oldest_->idle_since_ + state->idle_timeout_);
+  }
+}
+
+UpstreamTarget* choose_target(const Upstream& upstream, uint64_t tried) {
+  UpstreamState& state = *upstream.state;
+  const size_t count = upstream.targets.size();
+  assert(state.current.size() == count);
+  int64_t total = 0;
+  size_t best = count;
+  for (size_t i = 0; i < count; ++i) {
+    const UpstreamTarget& target = upstream.targets[i];
+    if (!target.resolved || (i < 64 && (tried >> i & 1) != 0)) continue;
+    total += target.weight;
+    state.current[i] += target.weight;
+    if (best == count || state.current[i] > state.current[best]) best = i;
+  }
+  if (best == count) return nullptr;
+  state.current[best] -= total;
+  return const_cast<UpstreamTarget*>(&upstream.targets[best]);
+}
+
+}  // namespace gatehouse

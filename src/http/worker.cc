@@ -1,0 +1,363 @@
+// A worker process; see worker.h.
+#include "http/worker.h"
+
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+
+#include "core/log.h"
+#include "core/log_conf.h"
+#include "core/log_files.h"
+#include "http/router.h"
+
+namespace gatehouse {
+
+namespace {
+
+// Connections accepted in one go before other events get their turn.
+constexpr int kAcceptBatch = 16;
+// How long accepting rests after the system had no descriptor or memory to give.
+constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
+
+// Sent as it is to a connection over connections_max: nothing is allocated for it.
+constexpr std::string_view kOverLimit =
+    "HTTP/1.1 503 Service Unavailable\r\n"
+    "Content-Type: application/problem+json\r\n"
+    "Content-Length: 68\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"
+    "{\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"connection_limit\"}";
+
+}  // namespace
+
+// A listening socket of this worker.
+class Worker::Acceptor {
+ public:
+  Acceptor(Worker& worker, const WorkerListener& listener) : listener_(listener) {
+    state_.worker = &worker;
+  }
+
+  const std::string& listener_name() const { return listener_.listener; }
+  void set_listener(const Listener* listener) { state_.listener = listener; }
+
+  Result<void> open() {
+    return watch_.open(state_.worker->loop(), listener_.fd, WatchMode::kLevel, &Acceptor::on_ready,
+                       this);
+  }
+  void close() {
+    watch_.close();
+    resume_.cancel();
+  }
+
+ private:
+  static void on_ready(void* self, uint8_t) { static_cast<Acceptor*>(self)->accept_some(); }
+  static void on_resume(void* self) {
+    const Result<void> opened = static_cast<Acceptor*>(self)->open();
+    if (!opened) GH_LOG(kAlert, "cannot accept again: {}", opened.error().message);
+  }
+
+  void accept_some() {
+    Worker& worker = *state_.worker;
+    for (int i = 0; i < kAcceptBatch; ++i) {
+      sockaddr_storage storage;
+      socklen_t size = sizeof(storage);
+      const int fd = ::accept4(listener_.fd, reinterpret_cast<sockaddr*>(&storage), &size,
+                               SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd < 0) {
+        failed(errno);
+        return;
+      }
+      if (worker.connections_ >= worker.context_.connections_max) {
+        worker.cells().connections_refused.add();
+        (void)!::send(fd, kOverLimit.data(), kOverLimit.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ::close(fd);
+        continue;
+      }
+      start_h1_session(state_, UniqueFd(fd),
+                       SocketAddress::from_kernel(reinterpret_cast<sockaddr*>(&storage), size));
+    }
+  }
+
+  void failed(int error) {
+    switch (error) {
+      case EAGAIN:
+      case EINTR:
+        return;
+      case ECONNABORTED:
+      case EPROTO:
+        state_.worker->cells().accept_errors.add();
+        return;
+      default:
+        break;
+    }
+    // No descriptor or no memory: the connection stays in the queue; spinning on it helps nobody.
+    state_.worker->cells().accept_errors.add();
+    GH_LOG(kError, "listener {}: cannot accept: {}", listener_.listener, std::strerror(error));
+    watch_.close();
+    state_.worker->loop().arm(resume_, kAcceptPause);
+  }
+
+  WorkerListener listener_;
+  AcceptorState state_;
+  Watch watch_;
+  Timer resume_{&Acceptor::on_resume, this};
+};
+
+Worker::Worker(WorkerContext context, std::unique_ptr<EventLoop> loop,
+               std::unique_ptr<Metrics> metrics)
+    : context_(std::move(context)), loop_(std::move(loop)), metrics_(std::move(metrics)) {
+  metrics_->set_worker(context_.row, context_.pool, context_.index, ::getpid(), loop_->wall_us());
+  cells_ = &metrics_->worker_cells(context_.row);
+  pool_cells_ = &metrics_->cells(context_.row, SeriesKind::kPool, context_.pool);
+}
+
+Worker::~Worker() {
+  while (!sessions_.empty()) delete &sessions_.front();
+  while (!finished_.empty()) delete &finished_.front();
+  for (auto& state : target_states_) state.second->close_idle();
+  // The writers' destructors write what they hold.
+  log_writers_.clear();
+}
+
+int Worker::run(WorkerContext context, std::shared_ptr<const ConfigSource> source,
+                const Schema& schema, std::span<const Module* const> modules,
+                const NameTable& names) {
+  ConfigErrors errors;
+  std::unique_ptr<Generation> generation =
+      Generation::build(std::move(source), schema, modules, names, errors);
+  if (generation == nullptr) {
+    // The master compiled these very bytes before it forked.
+    GH_LOG(kAlert, "the configuration does not compile in the worker: {}", errors.text());
+    return 1;
+  }
+  Result<std::unique_ptr<EventLoop>> loop = EventLoop::create();
+  if (!loop) {
+    GH_LOG(kError, "{}", loop.error().message);
+    return 1;
+  }
+  Result<std::unique_ptr<Metrics>> metrics = Metrics::open(*context.shared, context.rows);
+  if (!metrics) {
+    GH_LOG(kError, "metrics: {}", metrics.error().message);
+    return 1;
+  }
+  Worker worker(std::move(context), std::move(*loop), std::move(*metrics));
+  const Result<void> attached = worker.attach(std::move(generation));
+  if (!attached) {
+    GH_LOG(kError, "{}", attached.error().message);
+    return 1;
+  }
+  const Result<void> opened = worker.open();
+  if (!opened) {
+    GH_LOG(kError, "{}", opened.error().message);
+    return 1;
+  }
+  worker.loop().run();
+  return 0;
+}
+
+Result<void> Worker::open() {
+  const Result<void> channel = channel_watch_.open(*loop_, context_.channel_fd, WatchMode::kLevel,
+                                                   &Worker::on_channel, this);
+  if (!channel) return channel.error();
+  for (const auto& acceptor : acceptors_) {
+    const Result<void> opened = acceptor->open();
+    if (!opened) return opened.error();
+  }
+  Error error;
+  if (channel_send(context_.channel_fd, ChannelVerb::kReady, 0, {}, &error) != ChannelStatus::kOk) {
+    return Error{"cannot reach the master: " + error.message};
+  }
+  return {};
+}
+
+Result<void> Worker::attach(std::unique_ptr<Generation> generation) {
+  for (const auto& upstream : generation->upstreams_) {
+    upstream->cells = &metrics_->cells(context_.row, SeriesKind::kUpstream, upstream->name);
+    upstream->state = &upstream_state(*upstream);
+    for (UpstreamTarget& target : upstream->targets) {
+      target.state = &target_state(*upstream, target);
+    }
+  }
+  for (const auto& route : generation->routes_) {
+    route->cells = &metrics_->cells(context_.row, SeriesKind::kRoute, route->name);
+  }
+  for (const auto& listener : generation->listeners_) {
+    listener->cells = &metrics_->cells(context_.row, SeriesKind::kListener, listener->name);
+    listener->fallback->cells =
+        &metrics_->cells(context_.row, SeriesKind::kRoute, listener->fallback->name);
+  }
+  for (const ConfigSection& section : generation->config().sections("log")) {
+    const Result<void> added = add_log_writer(section);
+    if (!added) return added.error();
+  }
+  for (const Module* module : generation->modules()) {
+    if (module->attach == nullptr) continue;
+    const Result<void> attached = module->attach(*generation, *this);
+    if (!attached) return attached.error();
+  }
+  if (acceptors_.empty()) {
+    for (const WorkerListener& listener : context_.listeners) {
+      acceptors_.push_back(std::make_unique<Acceptor>(*this, listener));
+    }
+  }
+  for (const auto& acceptor : acceptors_) {
+    const Listener* listener = generation->find_listener(acceptor->listener_name());
+    if (listener == nullptr) {
+      return Error{"no [listener " + acceptor->listener_name() + "] for a socket of that name"};
+    }
+    acceptor->set_listener(listener);
+  }
+  generation_ = std::move(generation);
+  return {};
+}
+
+Result<void> Worker::add_log_writer(const ConfigSection& section) {
+  const LogConf& conf = section.get<LogConf>(kLogTable);
+  for (const WorkerLogFile& file : context_.log_files) {
+    if (file.path != conf.file) continue;
+    Result<LogTail*> tail = shared_log_tail(*context_.shared, file.path);
+    if (!tail) return tail.error();
+    LogWriter::Options options;
+    options.buffer = conf.buffer.count;
+    options.flush = conf.flush;
+    log_writers_[section.name()] = std::make_unique<LogWriter>(
+        *loop_, section.name(), file.fd, context_.row + 1, cells_, *tail, options);
+    return {};
+  }
+  return Error{"the master has not opened the log file " + conf.file};
+}
+
+LogWriter* Worker::log_writer(std::string_view log_name) {
+  const auto found = log_writers_.find(log_name);
+  return found == log_writers_.end() ? nullptr : found->second.get();
+}
+
+TargetState& Worker::target_state(const Upstream& upstream, const UpstreamTarget& target) {
+  // The address is part of the key: a name that means another address now begins anew.
+  const std::string key = target.name + " " + target.address.format();
+  std::unique_ptr<TargetState>& state = target_states_[key];
+  if (state == nullptr) {
+    (void)upstream;
+    state = std::make_unique<TargetState>(
+        *loop_, target.name, metrics_->cells(context_.row, SeriesKind::kTarget, target.name));
+  }
+  return *state;
+}
+
+UpstreamState& Worker::upstream_state(const Upstream& upstream) {
+  std::unique_ptr<UpstreamState>& state = upstream_states_[upstream.name];
+  if (state == nullptr) state = std::make_unique<UpstreamState>();
+  state->current.resize(upstream.targets.size());
+  return *state;
+}
+
+std::string_view Worker::date() {
+  const int64_t second = loop_->wall_us() / 1'000'000;
+  if (second != date_second_) {
+    date_second_ = second;
+    const time_t time = static_cast<time_t>(second);
+    tm parts{};
+    gmtime_r(&time, &parts);
+    constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    const auto result =
+        fmt::format_to_n(date_, sizeof(date_), "{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+                         kDays[parts.tm_wday], parts.tm_mday, kMonths[parts.tm_mon],
+                         parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
+    date_size_ = std::min(result.size, sizeof(date_));
+  }
+  return {date_, date_size_};
+}
+
+void Worker::add_session(Session& session) {
+  sessions_.push_back(session);
+  ++connections_;
+}
+
+void Worker::retire_session(Session& session) {
+  finished_.push_back(session);
+  loop_->defer(reap_);
+}
+
+void Worker::reap(void* self) {
+  auto* worker = static_cast<Worker*>(self);
+  while (!worker->finished_.empty()) {
+    delete &worker->finished_.front();
+    --worker->connections_;
+  }
+  worker->stop_if_drained();
+}
+
+void Worker::on_channel(void* self, uint8_t) {
+  static_cast<Worker*>(self)->handle_channel();
+}
+
+void Worker::handle_channel() {
+  for (;;) {
+    ChannelMessage message;
+    Error error;
+    switch (channel_receive(context_.channel_fd, message, &error)) {
+      case ChannelStatus::kWouldBlock:
+        return;
+      case ChannelStatus::kFailed:
+        GH_LOG(kError, "message from the master: {}", error.message);
+        return;
+      case ChannelStatus::kClosed:
+        // The master is gone: nobody would replace this worker or rotate its logs.
+        GH_LOG(kError, "the master is gone; finishing");
+        channel_watch_.close();
+        drain();
+        return;
+      case ChannelStatus::kOk:
+        break;
+    }
+    switch (message.verb) {
+      case ChannelVerb::kDrain:
+        drain();
+        break;
+      case ChannelVerb::kStop:
+        loop_->stop();
+        return;
+      case ChannelVerb::kReopenLog: {
+        for (const auto& writer : log_writers_) writer.second->flush();
+        const uint32_t index = message.argument;
+        const Result<void> adopted = adopt_reopened_log(message, context_.log_files);
+        if (!adopted) {
+          GH_LOG(kError, "reopening a log: {}", adopted.error().message);
+        } else if (index < context_.log_files.size()) {
+          // A writer keeps its descriptor's number: only those of this file see another file.
+          for (const auto& writer : log_writers_) writer.second->reopen(writer.second->fd());
+        }
+        break;
+      }
+      default:
+        GH_LOG(kWarn, "unexpected message {} from the master", static_cast<uint32_t>(message.verb));
+        break;
+    }
+  }
+}
+
+void Worker::drain() {
+  if (draining_) return;
+  draining_ = true;
+  // The master holds the sockets too: a connection not accepted yet is not lost by this.
+  for (const auto& acceptor : acceptors_) acceptor->close();
+  sessions_.for_each([](Session& session) { session.drain(); });
+  loop_->arm(drain_deadline_, context_.drain_timeout);
+  loop_->defer(reap_);
+}
+
+void Worker::on_drain_deadline(void* self) {
+  auto* worker = static_cast<Worker*>(self);
+  GH_LOG(kNotice, "drain_timeout is over with {} connections left", worker->connections_);
+  worker->loop_->stop();
+}
+
+void Worker::stop_if_drained() {
+  if (draining_ && connections_ == 0) loop_->stop();
+}
+
+}  // namespace gatehouse

@@ -85,7 +85,8 @@ SAMPLES = {
          ({"Makefile": "x" * 101}, 1), ({"t/e2e/test_a.py": "x" * 121}, 1),
          ({"t/unit/test_a.cc": "x" * 101}, 1)],
         [{"src/core/a.cc": "// " + "ä" * 97 + "\n"},
-         {"t/conf/good/long.conf": "a = " + "x" * 300}]),
+         {"t/conf/good/long.conf": "a = " + "x" * 300},
+         {"t/e2e/smuggling/request_cases.py": "x" * 200}]),
     "nothing_is_left_to_do": (
         [({"src/core/a.cc": "// A.\n// TODO: more\n"}, 2), ({"Makefile": "# FIXME\n"}, 1),
          ({"t/e2e/test_a.py": '"""A."""\n\n# XXX\n'}, 3)],
@@ -99,6 +100,7 @@ SAMPLES = {
             "std::cout << a;", "std::regex r;", "using namespace std;", "return atoi(a);")] +
         [({"src/http/a.cc": "// A.\ngetaddrinfo(a);\n"}, 2),
          ({"src/modules/a.cc": "// A.\nx = ::getaddrinfo(a);\n"}, 2),
+         ({"src/http/a.cc": "// A.\nnanosleep(&t, nullptr);\n"}, 2),
          ({"src/core/a.cc": "// A.\n#include <regex>\n"}, 2),
          ({"src/core/a.cc": "// A.\n#include <iostream>\n"}, 2),
          ({"src/gatehouse.cc": "// A.\nstrcpy(a, b);\n"}, 2)],

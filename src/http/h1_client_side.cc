@@ -97,7 +97,8 @@ Task<BodyPiece> H1Session::read_body() {
     }
     const IoResult got = co_await stream_.read({body.tail(), room}, patience);
     if (got.status == IoStatus::kTimeout) co_return body_failed(Reason::kBodyTimeout);
-    if (!got.ok()) co_return body_failed(Reason::kClientTruncatedBody);
+    if (got.status == IoStatus::kEof) co_return body_failed(Reason::kClientTruncatedBody);
+    if (!got.ok()) co_return body_failed(Reason::kClientGone);
     body.commit(got.bytes);
     // A body that fills its buffer gets a larger one for the next piece.
     if (body.room() == 0 && h1_->body_class != BufferClass::kHuge) {
@@ -115,8 +116,11 @@ FieldList* H1Session::body_trailers() {
 // True where the bytes are on their way; otherwise notes why the client is lost.
 bool H1Session::sent(const IoResult& result) {
   if (result.ok()) return true;
-  h1_->exchange.reason =
-      result.status == IoStatus::kTimeout ? Reason::kWriteTimeout : Reason::kClientGone;
+  // What had gone wrong before is the better explanation.
+  if (h1_->exchange.reason == Reason::kNone) {
+    h1_->exchange.reason =
+        result.status == IoStatus::kTimeout ? Reason::kWriteTimeout : Reason::kClientGone;
+  }
   abort();
   return false;
 }

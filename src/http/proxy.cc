@@ -75,7 +75,9 @@ class Proxy {
   void count_failure(Reason why);
   // After a try: gives the connection back or closes it. No coroutine may be using it.
   void settle_connection();
-  void cut(Reason why);
+  void stop_upload_failed();
+  void lose_client(Reason why);
+  void fail(Reason why);
   // Decodes what the buffer holds in place, so that the data stands in one piece.
   std::string_view gather_chunks();
 
@@ -150,11 +152,7 @@ Task<void> Proxy::run() {
     connection_.reset();
     break;
   }
-  if (exchange_.client->head_sent()) {
-    cut(failure);
-  } else {
-    exchange_.refuse(failure);
-  }
+  fail(failure);
 }
 
 // True where the try met a kept-alive connection that was just dying, and may safely be repeated.
@@ -222,12 +220,7 @@ Task<Reason> Proxy::attempt_with_body() {
     if (end == UploadEnd::kClientFailed) {
       answer.cancel();
       connection_.reset();
-      client_lost_ = true;
-      if (piece_.why == Reason::kClientGone || piece_.why == Reason::kClientTruncatedBody) {
-        cut(piece_.why);
-      } else {
-        exchange_.refuse(piece_.why);
-      }
+      stop_upload_failed();
       co_return piece_.why;
     }
     // Begun anew with a timeout; what has been read of the head is kept.
@@ -248,8 +241,7 @@ Task<Reason> Proxy::attempt_with_body() {
       if (end == UploadEnd::kClientFailed) {
         relaying.cancel();
         connection_.reset();
-        client_lost_ = true;
-        cut(piece_.why);
+        stop_upload_failed();
         co_return piece_.why;
       }
     }
@@ -469,7 +461,7 @@ Task<void> Proxy::relay_pieces() {
       in_.release();  // a body at rest holds no buffer
       const IoResult ready = co_await stream().readable(conf_.read_timeout);
       if (!ready.ok()) {
-        cut(Reason::kUpstreamTimeout);
+        fail(Reason::kUpstreamTimeout);
         co_return;
       }
     }
@@ -480,7 +472,7 @@ Task<void> Proxy::relay_pieces() {
       co_return;
     }
     if (!got.ok()) {
-      cut(got.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout : Reason::kUpstreamTruncated);
+      fail(got.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout : Reason::kUpstreamTruncated);
       co_return;
     }
     in_.commit(got.bytes);
@@ -489,7 +481,7 @@ Task<void> Proxy::relay_pieces() {
       size_class = static_cast<BufferClass>(static_cast<unsigned>(size_class) + 1);
     }
   }
-  cut(Reason::kUpstreamBadResponse);
+  fail(Reason::kUpstreamBadResponse);
 }
 
 const FieldList* Proxy::decoder_trailers() {
@@ -543,11 +535,34 @@ void Proxy::settle_connection() {
   }
 }
 
-// The response cannot be completed.
-void Proxy::cut(Reason why) {
+// The request's body cannot be completed, for the reason in piece_.why: a client that is there is
+// told, unless the response has begun.
+void Proxy::stop_upload_failed() {
+  if (piece_.why == Reason::kClientGone || exchange_.client->head_sent()) {
+    lose_client(piece_.why);
+  } else {
+    client_lost_ = true;
+    exchange_.refuse(piece_.why);
+  }
+}
+
+// The client has failed: nothing can be said to it any more.
+void Proxy::lose_client(Reason why) {
   exchange_.reason = why;
   exchange_.client->abort();
+  client_lost_ = true;
+}
+
+// The upstream has failed: the client gets an error reply, or, where the response has begun, must
+// see that it is not whole.
+void Proxy::fail(Reason why) {
   reusable_ = false;
+  if (exchange_.client->head_sent()) {
+    exchange_.reason = why;
+    exchange_.client->abort();
+  } else {
+    exchange_.refuse(why);
+  }
 }
 
 }  // namespace

@@ -19,8 +19,8 @@
 
 namespace gatehouse {
 
-inline constexpr size_t kMaxConfigEntries = 1'000'000;
-inline constexpr size_t kMaxConfigSections = 200'000;
+inline constexpr size_t kMaxConfigEntries = 500'000;
+inline constexpr size_t kMaxConfigSections = 100'000;
 
 struct RawEntry {
   std::string key;

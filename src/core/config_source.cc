@@ -163,12 +163,12 @@ class ConfigLoader {
  public:
   explicit ConfigLoader(ConfigSource& source) : source_(source) {}
 
-  void add_file(std::string path, Origin included_at, FileBytes bytes) {
+  void add_file(std::string path, Origin included_at, const FileBytes& bytes) {
     bytes_ += bytes.text.size();
     const auto index = static_cast<uint32_t>(source_.files_.size());
     source_.files_.push_back({std::move(path), included_at, bytes.text});
     open_.push_back({index, bytes.identity});
-    // The loop walks its own copy of the text: files_ moves as it grows.
+    // Scanned from here and not from files_, which moves as it grows.
     scan(index, bytes.text);
     open_.pop_back();
   }
@@ -236,7 +236,7 @@ class ConfigLoader {
       return fail(at, "too much configuration",
                   "expected: at most " + std::to_string(kMaxConfigBytes >> 20) + "m in all files");
     }
-    add_file(std::move(path), at, std::move(*bytes));
+    add_file(std::move(path), at, *bytes);
   }
 
   std::string chain(std::vector<OpenFile>::const_iterator from, const std::string& last) const {
@@ -259,7 +259,7 @@ Result<ConfigSource> ConfigSource::load(const std::string& path) {
   Result<FileBytes> bytes = read_file(path, FileKind::kAny);
   if (!bytes) return bytes.error();
   ConfigSource source;
-  ConfigLoader(source).add_file(path, {}, std::move(*bytes));
+  ConfigLoader(source).add_file(path, {}, *bytes);
   return source;
 }
 

@@ -132,13 +132,22 @@ class Upstream:
     def __init__(self):
         self.lock = threading.Lock()
         self.connections = []
+        self.peers = set()
         self.scripts = {}  # target -> (bytes, close), for one or more requests
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
+        """Ends the listener and every connection."""
         self.listener.close()
+        with self.lock:
+            peers = list(self.peers)
+        for peer in peers:
+            try:
+                peer.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def _accept(self):
         while True:
@@ -149,6 +158,7 @@ class Upstream:
             with self.lock:
                 connection = Connection(len(self.connections))
                 self.connections.append(connection)
+                self.peers.add(peer)
             threading.Thread(target=self._serve, args=(peer, connection), daemon=True).start()
 
     def _answer(self, request):
@@ -191,6 +201,7 @@ class Upstream:
         finally:
             with self.lock:
                 connection.open = False
+                self.peers.discard(peer)
             peer.close()
 
     def mark(self):

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -35,6 +36,8 @@ constexpr Duration kStopTimeout{5'000};
 // What workers get beyond drain_timeout, which they keep themselves.
 constexpr Duration kDrainGrace{1'000};
 constexpr uint32_t kDescriptorsAside = 64;
+// Between two looks at the workers where the kernel cannot wait for them.
+constexpr int kShortWaitMs = 100;
 
 enum class Phase { kStarting, kRunning, kDraining, kStopping, kKilling };
 
@@ -165,9 +168,9 @@ void Master::wait() {
   }
   // The outcome does not matter: whatever woke us, all descriptors are looked at without waiting.
   if (ppoll(list.data(), list.size(), until ? &timeout : nullptr, nullptr) < 0 && errno != EINTR) {
-    GH_LOG(kAlert, "ppoll: {}", std::strerror(errno));
-    timespec pause{.tv_sec = 0, .tv_nsec = 100'000'000};
-    nanosleep(&pause, nullptr);
+    // Out of memory for the list. One descriptor needs none; the rest is looked at in turn.
+    GH_LOG(kError, "cannot wait for the workers: {}", std::strerror(errno));
+    poll(list.data(), 1, kShortWaitMs);
   }
 }
 

@@ -3,10 +3,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,7 +21,7 @@ constexpr mode_t kPidFileMode = 0644;
 // `-s` and a starting master look at the lock for an instant by taking it; that is no reason to
 // refuse a start.
 constexpr int kLockTries = 5;
-constexpr timespec kLockPause{.tv_sec = 0, .tv_nsec = 20'000'000};
+constexpr int kLockPauseMs = 20;
 constexpr int kRaceTries = 10;
 
 bool try_lock(int fd, int kind) {
@@ -35,7 +35,7 @@ bool lock_patiently(int fd) {
   for (int i = 0; i < kLockTries; ++i) {
     if (try_lock(fd, LOCK_EX)) return true;
     if (errno != EWOULDBLOCK) return false;
-    nanosleep(&kLockPause, nullptr);
+    poll(nullptr, 0, kLockPauseMs);  // at the start, where nothing else waits for this process
   }
   errno = EWOULDBLOCK;
   return false;

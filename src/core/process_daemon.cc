@@ -8,6 +8,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+
+#include "core/log.h"
 
 namespace gatehouse {
 namespace {
@@ -63,7 +66,7 @@ Result<DaemonStart> DaemonStart::fork_away() {
   setsid();
   pid_t second = fork();
   if (second < 0) {
-    std::perror("gatehouse: cannot fork the daemon");
+    GH_LOG(kError, "cannot start: cannot fork the daemon: {}", std::strerror(errno));
     _exit(EXIT_FAILURE);
   }
   if (second > 0) _exit(EXIT_SUCCESS);

@@ -307,8 +307,14 @@ int run_command(const CommandLine& line) {
     }
     case Command::kSignal:
       return send_signal(line);
-    case Command::kExplain:
-      return complain("explain is not part of this build");
+    case Command::kExplain: {
+      Loaded loaded;
+      if (!load(line.config, loaded)) return 1;
+      const Result<std::string> told = explain(*loaded.generation, line.explain);
+      if (!told) return complain(told.error().message);
+      std::fputs(told->c_str(), stdout);
+      return 0;
+    }
     case Command::kReference: {
       const Schema schema = make_schema(all_modules());
       std::fputs((line.man ? reference_man(schema) : reference_text(schema)).c_str(), stdout);

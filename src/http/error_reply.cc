@@ -3,81 +3,127 @@
 
 #include <fmt/format.h>
 
-#include <string>
+#include <algorithm>
 #include <string_view>
 
 #include "http/h1_writer.h"
+#include "http/text_template.h"
 
 namespace gatehouse {
 
 namespace {
 
-// True where the Accept field names HTML and does not put JSON before it: a browser.
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+std::string_view take_until(std::string_view& text, char end) {
+  const size_t at = std::min(text.find(end), text.size());
+  const std::string_view piece = trim(text.substr(0, at));
+  text.remove_prefix(std::min(at + 1, text.size()));
+  return piece;
+}
+
+// "0.8" in thousandths (RFC 9110 §12.4.2); 0 for anything malformed.
+unsigned parse_weight(std::string_view text) {
+  if (text.starts_with('1')) return 1000;
+  if (!text.starts_with('0')) return 0;
+  unsigned weight = 0;
+  unsigned scale = 100;
+  for (const char c : text.substr(std::min<size_t>(2, text.size()))) {
+    if (c < '0' || c > '9') return 0;
+    weight += static_cast<unsigned>(c - '0') * scale;
+    scale /= 10;
+  }
+  return weight;
+}
+
+// True where the client asks for HTML by name and wants JSON less: a browser, not a program.
 bool prefers_html(const FieldList& fields) {
   const Field* accept = fields.find(FieldId::kAccept);
   if (accept == nullptr) return false;
-  const size_t html = accept->value.find("text/html");
-  if (html == std::string_view::npos) return false;
-  const size_t json = accept->value.find("json");
-  return json == std::string_view::npos || html < json;
-}
-
-// `text` with what HTML or a JSON string gives a meaning replaced. Ids come from outside.
-std::string escape(std::string_view text, bool html) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (html && (c == '<' || c == '>' || c == '&' || c == '"' || c == '\'')) {
-      fmt::format_to(std::back_inserter(out), "&#{};", byte);
-    } else if (!html && (c == '"' || c == '\\')) {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20 || byte >= 0x7F) {
-      fmt::format_to(std::back_inserter(out), "{}{:04x}{}", html ? "&#x" : "\\u", byte,
-                     html ? ";" : "");
-    } else {
-      out += c;
+  unsigned html = 0;
+  unsigned json = 0;
+  std::string_view rest = accept->value;
+  while (!rest.empty()) {
+    std::string_view range = take_until(rest, ',');
+    const std::string_view type = take_until(range, ';');
+    unsigned weight = 1000;
+    while (!range.empty()) {
+      const std::string_view parameter = take_until(range, ';');
+      if (parameter.size() > 2 && (parameter[0] | 0x20) == 'q' && parameter[1] == '=') {
+        weight = parse_weight(parameter.substr(2));
+      }
+    }
+    if (equal_ignoring_case(type, "text/html")) {
+      html = std::max(html, weight);
+    } else if (equal_ignoring_case(type, "application/json") ||
+               equal_ignoring_case(type, "application/problem+json")) {
+      json = std::max(json, weight);
     }
   }
-  return out;
+  return html > json;
 }
 
-std::string html_page(uint16_t status, std::string_view title, const ReasonInfo& info,
-                      std::string_view request_id) {
-  return fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width\"><title>{0} {1}</title>\n"
-      "<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:15vh auto;"
-      "padding:0 1em;color:#222;background:#fff}}h1{{font-size:1.4em}}"
-      "code{{color:#666;font-size:.9em;overflow-wrap:anywhere}}"
-      "@media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}"
-      "code{{color:#999}}}}</style></head>\n"
-      "<body><h1>{0} {1}</h1><p>{2}</p><p><code>{3}<br>{4}</code></p></body></html>\n",
-      status, title, info.text, info.code, escape(request_id, true));
+void append_page(uint16_t status, std::string_view title, const ReasonInfo& info,
+                 std::string_view request_id, TextBuffer& out) {
+  fmt::format_to(fmt::appender(out),
+                 "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+                 "<meta name=\"viewport\" content=\"width=device-width\"><title>{0} {1}</title>\n"
+                 "<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:15vh auto;"
+                 "padding:0 1em;color:#222;background:#fff}}h1{{font-size:1.4em}}"
+                 "code{{color:#666;font-size:.9em;overflow-wrap:anywhere}}"
+                 "@media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}"
+                 "code{{color:#999}}}}</style></head>\n"
+                 "<body><h1>{0} {1}</h1><p>{2}</p><p><code>{3}",
+                 status, title, info.text, info.code);
+  if (!request_id.empty()) {
+    append_text(out, "<br>");
+    append_escaped(request_id, TextEscape::kHtml, out);
+  }
+  append_text(out, "</code></p></body></html>\n");
 }
 
-std::string problem_details(uint16_t status, std::string_view title, const ReasonInfo& info,
-                            std::string_view request_id) {
-  return fmt::format(
-      "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{},\"detail\":\"{}\","
-      "\"code\":\"{}\",\"request_id\":\"{}\"}}\n",
-      title, status, info.text, info.code, escape(request_id, false));
+void append_problem(uint16_t status, std::string_view title, const ReasonInfo& info,
+                    std::string_view request_id, TextBuffer& out) {
+  fmt::format_to(fmt::appender(out),
+                 "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{},\"detail\":\"{}\","
+                 "\"code\":\"{}\"",
+                 title, status, info.text, info.code);
+  if (!request_id.empty()) {
+    append_text(out, ",\"request_id\":\"");
+    append_escaped(request_id, TextEscape::kJson, out);
+    append_text(out, "\"");
+  }
+  append_text(out, "}\n");
+}
+
+// Where a moment's patience helps, the client is told (RFC 9110 §10.2.3).
+bool may_be_retried(uint16_t status) {
+  return status == 503;
 }
 
 }  // namespace
 
 void write_error_reply(Exchange& exchange, Reason why) {
   const ReasonInfo& info = reason_info(why);
+  exchange.reason = why;
   // Codes without a reply of their own (499 among them) are only seen where something else went
   // wrong before: the client is told of a fault of ours.
   const uint16_t status = info.status >= 400 && info.status != 499 ? info.status : 500;
-  const std::string_view title = status_phrase(status);
   const bool html = prefers_html(exchange.request.fields);
-  const std::string text = html ? html_page(status, title, info, exchange.request_id)
-                                : problem_details(status, title, info, exchange.request_id);
+  fmt::memory_buffer text;
+  if (html) {
+    append_page(status, status_phrase(status), info, exchange.request_id, text);
+  } else {
+    append_problem(status, status_phrase(status), info, exchange.request_id, text);
+  }
   exchange.answer(status, html ? "text/html; charset=utf-8" : "application/problem+json",
-                  exchange.arena.copy(text));
+                  exchange.arena.copy({text.data(), text.size()}));
   exchange.response.fields.push("Cache-Control", "no-store");
+  if (may_be_retried(status)) exchange.response.fields.push("Retry-After", "1");
 }
 
 }  // namespace gatehouse

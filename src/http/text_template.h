@@ -26,6 +26,7 @@ enum class TextEscape : uint8_t {
   kJson,   // for the inside of a JSON string; bytes that are no UTF-8 become U+FFFD
   kField,  // for a field value: controls are left out, so that no line can be broken
   kHtml,   // for HTML text and quoted attributes
+  kUrl,    // for a URL: what may not stand in one is %-escaped, escapes stay as they are
 };
 
 // Appends `text` escaped; an absent (empty) text appends nothing, except "-" for kLog.

@@ -13,6 +13,7 @@
 #include "core/log_conf.h"
 #include "core/log_files.h"
 #include "http/router.h"
+#include "http/variables.h"
 
 namespace gatehouse {
 
@@ -124,6 +125,7 @@ Worker::~Worker() {
 int Worker::run(WorkerContext context, std::shared_ptr<const ConfigSource> source,
                 const Schema& schema, std::span<const Module* const> modules,
                 const NameTable& names) {
+  set_variable_worker(context.pool, context.index);
   ConfigErrors errors;
   std::unique_ptr<Generation> generation =
       Generation::build(std::move(source), schema, modules, names, errors);

@@ -8,12 +8,24 @@ namespace gatehouse {
 namespace {
 
 const Module* const kModules[] = {
+#ifndef GATEHOUSE_WITHOUT_FORWARDED
     &kForwardedModule,
+#endif
+#ifndef GATEHOUSE_WITHOUT_REQUEST_ID
     &kRequestIdModule,
+#endif
+#ifndef GATEHOUSE_WITHOUT_REPLY
+    &kReplyModule,
+#endif
+#ifndef GATEHOUSE_WITHOUT_REDIRECT
+    &kRedirectModule,
+#endif
 };
 
 }  // namespace
 
-std::span<const Module* const> all_modules() { return kModules; }
+std::span<const Module* const> all_modules() {
+  return kModules;
+}
 
 }  // namespace gatehouse

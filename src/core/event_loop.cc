@@ -128,8 +128,9 @@ void EventLoop::run_deferred() {
 void EventLoop::turn(bool block) {
   stale_ = true;
   const bool idle = deferred_.next_ == &deferred_;
-  // With nothing registered it sleeps too, instead of returning at once for run() to spin.
-  event_base_loop(base_, block && idle ? EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY : EVLOOP_NONBLOCK);
+  // EVLOOP_NONBLOCK alone would go on for as long as anything is ready, in one turn. With nothing
+  // registered a loop that may block sleeps, instead of returning at once for run() to spin.
+  event_base_loop(base_, EVLOOP_ONCE | (block && idle ? EVLOOP_NO_EXIT_ON_EMPTY : EVLOOP_NONBLOCK));
   if (deferred_.next_ != &deferred_) run_deferred();
   // Whoever asks for the time between turns must not be told that of a turn long past.
   stale_ = true;

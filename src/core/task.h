@@ -10,7 +10,9 @@
 // RULES for coroutines here, because of bugs in g++ 12 (t/lint/house_rules.py checks the first):
 //   - co_await stands as a statement or an initialiser of its own, never inside a condition,
 //     an argument list or a ?: expression;
-//   - parameters are values, or references to what outlives the coroutine.
+//   - parameters are values, or references to what outlives the coroutine;
+//   - what is awaited is no aggregate around an awaiter (g++ moves it as bytes, and the timer in it
+//     still calls the old place), and a coroutine is no lambda within a Criterion test.
 //
 // A Task must not be destroyed while it runs: only the loop, or code awaiting it, destroys it.
 // Exceptions must not leave a coroutine: one that does ends the process (the worker is replaced).

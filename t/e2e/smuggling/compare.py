@@ -75,8 +75,8 @@ backend up
 GATEHOUSE = """
 [gatehouse]
 workers   = 1
-pid_file  = {folder}/gatehouse.pid
-control   = {folder}/control.sock
+shared_memory = 8m
+control   = none
 error_log = {folder}/gatehouse.log
 
 [listener in]

@@ -226,7 +226,8 @@ def compare(peers, options):
                 print(f"    {peer.name:10} {'as wanted' if same else 'otherwise':10} {text}")
             sys.stdout.flush()
     for name, (same, critical) in counts.items():
-        print(f"{name}: {same} of {len(rows)} as gatehouse's verdicts, {critical} with /smuggled or a wrong answer let through")
+        print(f"{name}: {same} of {len(rows)} as gatehouse's verdicts, "
+              f"{critical} with /smuggled or a wrong answer let through")
 
 
 if __name__ == "__main__":

@@ -78,10 +78,19 @@ H1Session::H1Session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& 
     : acceptor_(acceptor),
       worker_(*acceptor.worker),
       stream_(worker_.loop(), fd.release()),
+      listener_cells_(*acceptor.listener->cells),
       peer_(peer.ip()),
-      peer_port_(peer.port()) {}
+      peer_port_(peer.port()) {
+  for (SeriesCells* cells : {&listener_cells_, &worker_.pool_cells()}) {
+    cells->connections.add();
+    cells->connections_active.add(1);
+  }
+}
 
 H1Session::~H1Session() {
+  for (SeriesCells* cells : {&listener_cells_, &worker_.pool_cells()}) {
+    cells->connections_active.add(-1);
+  }
   action_.cancel();
   run_.cancel();
 }

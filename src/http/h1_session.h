@@ -19,6 +19,7 @@
 #include <memory>
 
 #include "core/buffer.h"
+#include "core/metrics.h"
 #include "core/stream.h"
 #include "core/task.h"
 #include "http/chunked.h"
@@ -98,6 +99,7 @@ class H1Session final : public Session, private ClientSide {
   AcceptorState& acceptor_;
   Worker& worker_;
   Stream stream_;
+  SeriesCells& listener_cells_;  // of the listener it was accepted by
   IpAddress peer_;
   uint16_t peer_port_ = 0;
   bool keep_alive_ = true;

@@ -167,8 +167,6 @@ bool load(const std::string& path, Loaded& loaded) {
       Generation::build(loaded.source, loaded.schema, all_modules(), loaded.names, errors);
   if (loaded.generation == nullptr) {
     std::fputs(errors.text().c_str(), stderr);
-    std::fprintf(stderr, "configuration %s: %zu error%s\n", path.c_str(), errors.count(),
-                 errors.count() == 1 ? "" : "s");
     return false;
   }
   return true;

@@ -15,13 +15,13 @@ namespace gatehouse {
 class GenerationBuilder {
  public:
   GenerationBuilder(Generation& generation, const NameTable& names, ConfigErrors& errors)
-      : generation_(generation), names_(names), errors_(errors) {}
+      : generation_(generation), names_(names), errors_(errors), bound_(errors.empty()) {}
 
   void build() {
     add_upstreams();
     add_listeners();
     add_routes();
-    for (const auto& listener : generation_.listeners_) build_router(*listener);
+    build_routers();
   }
 
  private:
@@ -37,11 +37,12 @@ class GenerationBuilder {
   void add_listeners();
   void add_routes();
   void compile(Route& route);
-  void build_router(Listener& listener);
+  void build_routers();
 
   Generation& generation_;
   const NameTable& names_;
   ConfigErrors& errors_;
+  const bool bound_;  // every value was legal: what is missing now was never there
   std::unordered_map<std::string_view, Upstream*> upstreams_;
   std::map<std::string, const Upstream*, std::less<>> inline_upstreams_;
   std::unordered_map<std::string_view, Listener*> listeners_;
@@ -262,22 +263,28 @@ void GenerationBuilder::compile(Route& route) {
                                   : "did you mean \"" + std::string(near) + "\"?");
     }
   }
+  bool failed = false;
   for (const Module* module : generation_.modules_) {
     if (module->compile_route == nullptr) continue;
     compile.set_module(*module);
     const Result<void> done = module->compile_route(compile);
-    if (!done) section.report(errors_, kRouteTable, {}, done.error().message);
+    if (done) continue;
+    section.report(errors_, kRouteTable, {}, done.error().message);
+    failed = true;
   }
-  if (route.action.name.empty() && name.empty()) {
+  if (route.action.name.empty() && name.empty() && bound_ && !failed) {
     section.report(errors_, kRouteTable, {}, "the route has no action",
                    "one of: upstream, reply, redirect, metrics");
   }
 }
 
-void GenerationBuilder::build_router(Listener& listener) {
+void GenerationBuilder::build_routers() {
   std::vector<RouterProblem> problems;
-  listener.router = Router::build(routes_of_[&listener], problems);
-  report_router_problems(problems, kRouteTable, errors_);
+  for (const auto& listener : generation_.listeners_) {
+    listener->router = Router::build(routes_of_[listener.get()], problems);
+  }
+  // Without a path that was wrong, a route would seem to tie with others.
+  if (bound_) report_router_problems(problems, kRouteTable, errors_);
 }
 
 std::unique_ptr<Generation> Generation::build(std::shared_ptr<const ConfigSource> source,

@@ -329,11 +329,12 @@ class RouterBuilder {
         }
         if (!overlap(entries[i], entries[j])) continue;
         if (!said.emplace(entries[i].route, entries[j].route).second) continue;
-        add_problem(entries[j],
-                    "ties with " + name_of(*entries[i].route) +
-                        ": both could take the same request (" + place_of(entries[j]) + ")",
-                    "another host or path for one of them, or a further condition (method, "
-                    "header, query)");
+        add_problem(
+            entries[j],
+            "ties with " + name_of(*entries[i].route) + ": both could take the same request (" +
+                place_of(entries[j]) + ")",
+            "expected: another host or path for one of them, or a further condition (method, "
+            "header, query)");
         break;
       }
     }
@@ -355,7 +356,7 @@ class RouterBuilder {
           add_problem(*entry,
                       "never matches: paths with * come before expressions, and " +
                           name_of(*all.route) + " takes /* of the same host",
-                      "no path at all in the route that takes the rest");
+                      "expected: no path at all in the route that takes the rest");
           if (entry->last) break;
         }
       }

@@ -203,15 +203,17 @@ void check(const ReplyConf& conf, SectionErrors& errors) {
   const bool text = conf.reply && !conf.reply->text.source().empty();
   if (!conf.reply) {
     if (!conf.body.empty())
-      errors.add("reply_body", "there is no reply it belongs to", "reply = 200");
+      errors.add("reply_body", "there is no reply that it belongs to",
+                 "expected: reply = STATUS too");
     if (!conf.file.empty())
-      errors.add("reply_file", "there is no reply it belongs to", "reply = 200");
+      errors.add("reply_file", "there is no reply that it belongs to",
+                 "expected: reply = STATUS too");
     return;
   }
   if (int{text} + int{!conf.body.empty()} + int{!conf.file.empty()} > 1) {
     errors.add(conf.file.empty() ? "reply_body" : "reply_file",
                "the reply has another body already",
-               "one of: a text after the status, reply_body, reply_file");
+               "expected: one of a text after the status, reply_body, reply_file");
   }
   if (has_no_body(conf.reply->status) && (text || !conf.body.empty() || !conf.file.empty())) {
     errors.add("reply", "a response of this status has no body");

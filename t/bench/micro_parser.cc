@@ -3,9 +3,8 @@
 //
 //   c++ -std=c++20 -O2 -Isrc t/bench/micro_parser.cc src/http/*.cc … -lfmt && ./a.out
 //
-// Each figure is the best of several rounds, for the machine is shared. The last line of each
-// block is the same with plain loops in place of it all: two passes that look at every byte, as
-// the least that a parser without vector instructions could do.
+// Each figure is the best of several rounds, for the machine is shared. The last figure of a
+// row is for two plain passes over the same bytes, something to measure the machine by.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>

@@ -27,6 +27,8 @@ import response_cases  # noqa: E402
 
 END = b"GET /end HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
 
+PATHS = "/usr/sbin:/usr/bin"
+
 NGINX = """
 daemon off;
 master_process off;
@@ -98,7 +100,8 @@ class Peer:
         with open(path, "w", encoding="utf-8") as out:
             out.write(config.format(folder=folder, port=self.port, upstream=self.upstream.port))
         log = open(os.path.join(folder, name + ".out"), "wb")
-        self.process = subprocess.Popen([*command, path], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.process = subprocess.Popen([*command, path], stdin=subprocess.DEVNULL,
+                                        stdout=log, stderr=log)
         for _ in range(250):
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
@@ -154,7 +157,7 @@ def run_request(peer, raw, verdict):
     requests = sorted((r.method, r.target, r.body) for _, r in seen)
     got = statuses(answer, methods)
     text = got + " | " + " ".join(f"{m} {t}" for m, t, _ in requests)
-    smuggled = any(t == "/smuggled" for _, t, _ in requests) and "/smuggled" not in [t for _, t, _ in wanted]
+    smuggled = "/smuggled" in {t for _, t, _ in requests} - {t for _, t, _ in wanted}
     text += (" !" if malformed else "") + (" SMUGGLED" if smuggled else "")
     return text, requests == wanted and codes in (None, got) and not malformed
 
@@ -185,15 +188,16 @@ def run_response(peer, name, method, raw, closes, verdict):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--all", action="store_true", help="print the cases without a difference too")
+    parser.add_argument("--all", action="store_true",
+                        help="print the cases without a difference too")
     parser.add_argument("--only", help="cases whose name holds this")
     options = parser.parse_args()
     peers = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             for name, program, config, arguments in [
-                    ("nginx", shutil.which("nginx", path="/usr/sbin:/usr/bin"), NGINX, ["-c"]),
-                    ("haproxy", shutil.which("haproxy", path="/usr/sbin:/usr/bin"), HAPROXY, ["-db", "-f"]),
+                    ("nginx", shutil.which("nginx", path=PATHS), NGINX, ["-c"]),
+                    ("haproxy", shutil.which("haproxy", path=PATHS), HAPROXY, ["-db", "-f"]),
                     ("gatehouse", os.environ.get("GATEHOUSE"), GATEHOUSE, ["--foreground", "-c"])]:
                 if not program:
                     print(f"{name}: not found, left out")

@@ -82,7 +82,8 @@ def read_body(fields, rest, no_length):
 
 class Request:
     def __init__(self, method, target, fields, body, raw):
-        self.method, self.target, self.fields, self.body, self.raw = method, target, fields, body, raw
+        self.method, self.target, self.fields = method, target, fields
+        self.body, self.raw = body, raw
 
     def values(self, name):
         return [value.decode("latin-1") for value in all_of(self.fields, name.lower())]
@@ -167,7 +168,8 @@ class Upstream:
         if script:
             return script
         body = b"" if request.method == "HEAD" else request.target.encode()
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(request.target), body), False
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(request.target)
+        return head + body, False
 
     def _serve(self, peer, connection):
         rest = b""
@@ -299,7 +301,8 @@ def exchange(port, raw, methods, wanted=None, dribble=False, half_close=False, p
         at = 0
         client.setblocking(False)
         while not answer.ended and time.monotonic() < deadline:
-            readable, writable, _ = select.select([client], [client] if at < len(raw) else [], [], 0.2)
+            unsent = [client] if at < len(raw) else []
+            readable, writable, _ = select.select([client], unsent, [], 0.2)
             if writable:
                 try:
                     at += client.send(raw[at:at + step])

@@ -290,6 +290,16 @@ def response_bytes(body=b"", *fields, status="200 OK", version="HTTP/1.1"):
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+def unread_at(port):
+    """How many bytes the owner of the local socket with this TCP port has not read yet."""
+    with open("/proc/net/tcp") as table:
+        for line in table:
+            words = line.split()
+            if words[1].endswith(f":{port:04X}") and words[3] == "01":
+                return int(words[4].split(":")[1], 16)
+    return 0
+
+
 class Connection(Peer):
     """A connection that the gateway made to an upstream."""
 
@@ -320,6 +330,11 @@ class Connection(Peer):
 
     def answer(self, body=b"", *fields, status="200 OK"):
         return self.send(response_bytes(body, *fields, status=status))
+
+    def wait_taken(self):
+        """Waits until the gateway has read all that was sent to it."""
+        port = self.sock.getpeername()[1]
+        eventually(lambda: unread_at(port) == 0, "the gateway reads what the upstream sent")
 
 
 def answering(body=b"ok", *fields, status="200 OK"):

@@ -91,9 +91,11 @@ void Stream::handle_ready(uint8_t ready) {
   if ((ready & kIoPeerClosed) != 0) peer_closed_ = true;
   if ((ready & (kIoReadable | kIoPeerClosed)) != 0) readable_ = true;
 
-  if ((ready & kIoWritable) != 0 && writer_ != nullptr && writer_->attempt()) {
-    writer_->finish();
-    if (destroyed) return;
+  if ((ready & kIoWritable) != 0) {
+    while (writer_ != nullptr && writer_->attempt()) {
+      writer_->finish();
+      if (destroyed) return;
+    }
   }
   if (readable_ && (ready & (kIoReadable | kIoPeerClosed)) != 0) {
     if (reader_ != nullptr) {
@@ -129,12 +131,24 @@ void Stream::ReadAwaiter::await_suspend(std::coroutine_handle<> awaiting) {
   stream_.reader_ = this;
   // libevent hides EPOLLRDHUP behind EPOLLERR: a reset that arrives in the same event as the last
   // bytes leaves no edge behind once those are read. So a wait that grows long asks once.
-  if (!only_wait_ && (timeout_ == Duration::zero() || timeout_ > kProbeAfter)) {
+  if (timeout_ == Duration::zero() || timeout_ > kProbeAfter) {
     probe_ = true;
     stream_.loop_.arm(timer_, kProbeAfter);
   } else if (timeout_ != Duration::zero()) {
     stream_.loop_.arm(timer_, timeout_);
   }
+}
+
+bool Stream::ReadAwaiter::probe() {
+  if (!only_wait_) return attempt();
+  char byte = 0;
+  if (::recv(stream_.fd_, &byte, 1, MSG_PEEK) < 0) {
+    if (errno == EAGAIN || errno == EINTR) return false;
+    // The kernel does not tell it again.
+    stream_.note_error(errno);
+  }
+  stream_.readable_ = true;
+  return true;
 }
 
 void Stream::ReadAwaiter::finish() {
@@ -146,7 +160,7 @@ void Stream::ReadAwaiter::finish() {
 void Stream::ReadAwaiter::on_timeout(void* self) {
   auto* awaiter = static_cast<ReadAwaiter*>(self);
   if (std::exchange(awaiter->probe_, false)) {
-    if (awaiter->attempt()) {
+    if (awaiter->probe()) {
       awaiter->finish();
     } else if (awaiter->timeout_ != Duration::zero()) {
       awaiter->stream_.loop_.arm(awaiter->timer_, awaiter->timeout_ - kProbeAfter);
@@ -209,14 +223,23 @@ bool Stream::WriteAwaiter::attempt() {
 }
 
 void Stream::WriteAwaiter::await_suspend(std::coroutine_handle<> awaiting) {
-  assert(stream_.writer_ == nullptr);
   awaiting_ = awaiting;
-  stream_.writer_ = this;
+  WriteAwaiter** last = &stream_.writer_;
+  while (*last != nullptr) last = &(*last)->next_;
+  *last = this;
   if (timeout_ != Duration::zero()) stream_.loop_.arm(timer_, timeout_);
 }
 
+void Stream::WriteAwaiter::leave() {
+  for (WriteAwaiter** at = &stream_.writer_; *at != nullptr; at = &(*at)->next_) {
+    if (*at != this) continue;
+    *at = next_;
+    return;
+  }
+}
+
 void Stream::WriteAwaiter::finish() {
-  stream_.writer_ = nullptr;
+  leave();
   timer_.cancel();
   awaiting_.resume();
 }

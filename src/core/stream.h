@@ -3,8 +3,10 @@
 // The descriptor is registered once, edge-triggered, for both directions. The stream remembers
 // what it knows of the socket: a read that came back short has emptied it, so the next read waits
 // for an event instead of asking the kernel again; a write is tried at once. At most one coroutine
-// reads and one writes at a time. Every wait has a timeout; destroying a waiting coroutine undoes
-// its wait. Destroying the Stream closes the socket; nobody may be waiting on it then.
+// reads at a time; writes that meet one under way go out after it, in the order of their calls. A
+// write that is cancelled half done leaves the stream good for nothing but closing. Every wait has
+// a timeout; destroying a waiting coroutine undoes its wait. Destroying the Stream closes the
+// socket; nobody may be waiting on it then.
 //
 // Later transports (TLS) take the place of recv and send in here; callers do not see which it is.
 #pragma once
@@ -118,8 +120,8 @@ class Stream {
   bool peer_closed_ = false;
   int error_ = 0;  // what the connection failed with; see note_error
   ReadAwaiter* reader_ = nullptr;
-  WriteAwaiter* writer_ = nullptr;
-  bool* destroyed_ = nullptr;  // set while handle_ready runs, to learn of our destruction
+  WriteAwaiter* writer_ = nullptr;  // the first of those that wait
+  bool* destroyed_ = nullptr;       // set while handle_ready runs, to learn of our destruction
   PeerCallback peer_callback_ = nullptr;
   void* peer_owner_ = nullptr;
   ActivityCallback activity_callback_ = nullptr;
@@ -151,6 +153,8 @@ class Stream::ReadAwaiter {
   friend class Stream;
   // True where the wait is over and result_ is set.
   bool attempt();
+  // The same, without an event to go by.
+  bool probe();
   void finish();
   static void on_timeout(void* self);
 
@@ -170,10 +174,10 @@ class Stream::WriteAwaiter {
   WriteAwaiter(const WriteAwaiter&) = delete;
   WriteAwaiter& operator=(const WriteAwaiter&) = delete;
   ~WriteAwaiter() {
-    if (stream_.writer_ == this) stream_.writer_ = nullptr;
+    if (stream_.writer_ != nullptr) leave();
   }
 
-  bool await_ready() { return connecting_ ? false : attempt(); }
+  bool await_ready() { return connecting_ || stream_.writer_ != nullptr ? false : attempt(); }
   void await_suspend(std::coroutine_handle<> awaiting);
   IoResult await_resume() const { return result_; }
 
@@ -181,9 +185,12 @@ class Stream::WriteAwaiter {
   friend class Stream;
   bool attempt();
   void finish();
+  // Gives up the place among those that wait, where there is one.
+  void leave();
   static void on_timeout(void* self);
 
   Stream& stream_;
+  WriteAwaiter* next_ = nullptr;
   iovec parts_[kMaxParts];
   uint8_t first_ = 0;
   uint8_t count_ = 0;

@@ -81,8 +81,11 @@ Task<BodyPiece> H1Session::read_body() {
     body.clear();
     if (h1_->continue_pending) {
       h1_->continue_pending = false;
-      const IoResult result = co_await stream_.write("HTTP/1.1 100 Continue\r\n\r\n", patience);
-      if (!result.ok()) co_return body_failed(Reason::kClientGone);
+      // Not behind a final response, where it would be taken for a part of that.
+      if (!head_sent_) {
+        const IoResult result = co_await stream_.write("HTTP/1.1 100 Continue\r\n\r\n", patience);
+        if (!result.ok()) co_return body_failed(Reason::kClientGone);
+      }
     }
     if (!stream_.may_read()) {
       // No bytes here: an upload at rest holds no buffer.

@@ -92,6 +92,8 @@ class Proxy {
   // The request's side of the present try.
   BodyPiece piece_;              // the last piece read from the client
   unsigned pieces_ = 0;          // read from the client so far
+  uint64_t body_read_ = 0;       // their bytes
+  bool piece_lost_ = false;      // a piece was read, and its memory is no longer ours
   bool accepted_bytes_ = false;  // the kernel took bytes of this try for sending
   bool request_sent_ = true;     // the whole request has been sent
   bool client_lost_ = false;
@@ -158,7 +160,7 @@ Task<void> Proxy::run() {
 // True where the try met a kept-alive connection that was just dying, and may safely be repeated.
 bool Proxy::may_retry() const {
   if (!connection_ || !connection_->reused() || answer_begun_) return false;
-  if (pieces_ > 1 || exchange_.client->head_sent()) return false;
+  if (piece_lost_ || exchange_.client->head_sent()) return false;
   return !accepted_bytes_ || is_idempotent(exchange_.request.head.method_id);
 }
 
@@ -270,9 +272,14 @@ Task<UploadEnd> Proxy::upload() {
   }
   for (bool again = pieces_ != 0;; again = false) {
     if (!again) {
+      // A body that one piece held stays at hand for another try: its end is not asked for.
+      const BodyLength& body = exchange_.request.facts.body;
+      if (pieces_ != 0 && !chunked && body_read_ == body.length) break;
+      piece_lost_ = pieces_ != 0;
       piece_ = co_await client.read_body();
       if (piece_.status == BodyPiece::Status::kFailed) co_return UploadEnd::kClientFailed;
       ++pieces_;
+      body_read_ += piece_.bytes.size();
     }
     const bool end = piece_.status == BodyPiece::Status::kEnd;
     if (end && !chunked && head.empty()) break;
@@ -472,7 +479,8 @@ Task<void> Proxy::relay_pieces() {
       co_return;
     }
     if (!got.ok()) {
-      fail(got.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout : Reason::kUpstreamTruncated);
+      fail(got.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout
+                                            : Reason::kUpstreamTruncated);
       co_return;
     }
     in_.commit(got.bytes);

@@ -28,7 +28,7 @@ constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 constexpr std::string_view kOverLimit =
     "HTTP/1.1 503 Service Unavailable\r\n"
     "Content-Type: application/problem+json\r\n"
-    "Content-Length: 68\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"
+    "Content-Length: 70\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"
     "{\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"connection_limit\"}";
 
 }  // namespace

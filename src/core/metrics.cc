@@ -71,7 +71,7 @@ std::string stored_name(std::string_view name) {
 }
 
 Error no_room(const Error& cause) {
-  return Error{"metrics: " + cause.message + "; a smaller metric_series helps too"};
+  return Error{cause.message + "; a smaller metric_series helps too"};
 }
 
 int64_t wall_clock_us() {
@@ -165,12 +165,13 @@ class SharedMetrics final : public Metrics {
       worker.started_us = header.started_us.load(std::memory_order_relaxed);
       worker.cells = header.cells;
       for (uint32_t i = 0; i < used; ++i) {
-        if (static_cast<SeriesKind>(names_[i].kind) != SeriesKind::kListener) continue;
         const SeriesCells& cells = rows_[row].cells[i];
+        const auto kind = static_cast<SeriesKind>(names_[i].kind);
+        if (kind == SeriesKind::kRoute) worker.requests_active += cells.requests_active.get();
+        if (kind != SeriesKind::kListener) continue;
         worker.requests += cells.requests_total();
         worker.connections += cells.connections.get();
         worker.connections_active += cells.connections_active.get();
-        worker.requests_active += cells.requests_active.get();
       }
     }
     return workers;
@@ -305,9 +306,9 @@ void WorkerCells::add(const WorkerCells& other) {
 Result<std::unique_ptr<Metrics>> Metrics::open(SharedMemory& shared, uint32_t rows,
                                                uint32_t series) {
   if (rows == 0 || rows > kRowsMax) {
-    return Error{fmt::format("metrics: {} workers; possible are 1 to {}", rows, kRowsMax)};
+    return Error{fmt::format("{} workers; possible are 1 to {}", rows, kRowsMax)};
   }
-  if (series > kSeriesMax) return Error{fmt::format("metrics: more than {} series", kSeriesMax)};
+  if (series > kSeriesMax) return Error{fmt::format("more than {} series", kSeriesMax)};
   uint32_t capacity = series + kSeriesKinds;
   if (series == 0) {
     const std::span<std::byte> present = shared.find_zone(kNamesZone, kNamesType, kLayoutVersion);

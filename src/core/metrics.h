@@ -58,6 +58,7 @@ struct Gauge {
   int64_t get() const { return value.load(std::memory_order_relaxed); }
 };
 
+// An upstream's own cells hold what belongs to none of its targets; readers add the targets'.
 enum class SeriesKind : uint8_t { kPool, kListener, kRoute, kUpstream, kTarget };
 inline constexpr unsigned kSeriesKinds = 5;
 // The name of the series that counts for everything over capacity.
@@ -115,7 +116,8 @@ struct alignas(64) WorkerCells {
   void add(const WorkerCells& other);
 };
 
-// One worker's row, for readers. Requests and connections are the sums of its listeners.
+// One worker's row, for readers. Requests and connections are the sums of its listeners, the
+// requests under way those of its routes.
 struct WorkerRow {
   uint32_t row = 0;
   std::string pool;  // empty where no worker has had this row

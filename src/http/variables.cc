@@ -34,12 +34,13 @@ void append_number(uint64_t number, TextBuffer& out) {
   out.append(text.data(), text.data() + text.size());
 }
 
-// Microseconds as seconds with milliseconds: "0.042".
+// Microseconds as seconds: "0.000412".
 void append_seconds(int64_t us, TextBuffer& out) {
-  const uint64_t ms = us < 0 ? 0 : static_cast<uint64_t>(us) / 1000;
-  append_number(ms / 1000, out);
-  const auto digit = [](uint64_t n) { return static_cast<char>('0' + n % 10); };
-  const char fraction[] = {'.', digit(ms / 100), digit(ms / 10), digit(ms)};
+  const uint64_t whole = us < 0 ? 0 : static_cast<uint64_t>(us);
+  append_number(whole / 1'000'000, out);
+  char fraction[7] = {'.'};
+  uint64_t rest = whole % 1'000'000;
+  for (int i = 6; i > 0; --i, rest /= 10) fraction[i] = static_cast<char>('0' + rest % 10);
   out.append(fraction, fraction + sizeof fraction);
 }
 

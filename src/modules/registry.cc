@@ -20,6 +20,12 @@ const Module* const kModules[] = {
 #ifndef GATEHOUSE_WITHOUT_REDIRECT
     &kRedirectModule,
 #endif
+#ifndef GATEHOUSE_WITHOUT_METRICS_ENDPOINT
+    &kMetricsEndpointModule,
+#endif
+#ifndef GATEHOUSE_WITHOUT_ACCESS_LOG
+    &kAccessLogModule,
+#endif
 };
 
 }  // namespace

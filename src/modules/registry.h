@@ -14,6 +14,8 @@ extern const Module kForwardedModule;
 extern const Module kRequestIdModule;
 extern const Module kReplyModule;
 extern const Module kRedirectModule;
+extern const Module kMetricsEndpointModule;
+extern const Module kAccessLogModule;
 
 // All modules, in order.
 std::span<const Module* const> all_modules();

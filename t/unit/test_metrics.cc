@@ -179,7 +179,9 @@ Test(metrics, workers_tell_who_they_are_and_what_they_counted) {
   http.connections.add(2);
   http.connections_active.add(1);
   f.metrics->cells(1, SeriesKind::kListener, "admin").requests[4].add(1);
-  f.metrics->cells(1, SeriesKind::kRoute, "app").requests[2].add(4);  // not counted twice
+  SeriesCells& route = f.metrics->cells(1, SeriesKind::kRoute, "app");
+  route.requests[2].add(4);  // not counted twice
+  route.requests_active.add(2);
   const std::vector<WorkerRow> workers = f.metrics->workers();
   cr_assert_eq(workers.size(), 2);
   cr_assert_eq(workers[0].pid, 0);
@@ -189,6 +191,7 @@ Test(metrics, workers_tell_who_they_are_and_what_they_counted) {
   cr_assert_eq(workers[1].requests, 5);
   cr_assert_eq(workers[1].connections, 2);
   cr_assert_eq(workers[1].connections_active, 1);
+  cr_assert_eq(workers[1].requests_active, 2);
   cr_assert_eq(workers[1].cells.started.get(), 1);
 }
 

@@ -1,0 +1,55 @@
+// The metrics as text for readers outside: Prometheus' exposition format 0.0.4, and JSON.
+//
+// Both are written from one snapshot: the sums over all workers at one moment (counters that move
+// meanwhile may be one request apart from each other). The families of routes carry the plain
+// names (gatehouse_requests_total{route=…}); those of pools, listeners, upstreams and targets have
+// their kind in the name, so that a sum over one family never counts a request twice. A series is
+// some 2 KiB of text; 4,096 of them take about 25 ms of the worker that is asked.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/metrics.h"
+#include "http/variables.h"
+
+namespace gatehouse {
+
+struct MetricsSnapshot {
+  int64_t now_us = 0;  // wall clock, since the epoch
+  int64_t created_us = 0;
+  uint32_t series_used = 0;
+  uint32_t series_capacity = 0;
+  uint64_t series_refused = 0;
+  std::vector<SeriesTotal> series;
+  std::vector<WorkerRow> workers;  // those that have run at least once
+  WorkerCells worker_total;
+};
+
+MetricsSnapshot take_snapshot(const Metrics& metrics, int64_t now_us);
+
+inline constexpr std::string_view kPrometheusType = "text/plain; version=0.0.4; charset=utf-8";
+void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out);
+
+// One object:
+//   { "time", "start_time" (seconds), "version", "latency_bounds" (seconds),
+//     "series": {"used", "capacity", "refused"}, "log": {"lines", "dropped"},
+//     "accept_errors", "connections_refused",
+//     "workers": [{"pool", "worker", "pid", "start_time", "starts", "requests", "connections",
+//                  "connections_active", "requests_active", "log_lines", "log_lines_dropped"}],
+//     "pools", "listeners", "routes", "upstreams": [{"name", COUNTS}],
+//     "targets": [{"upstream", "target", COUNTS}] }
+// COUNTS: "requests" {"none", "1xx" … "5xx"}, "bytes_in", "bytes_out", "connections",
+// "connections_active", "connections_reused", "requests_active", "retries", "latency_sum" (s),
+// "latency" (counts between the bounds, the last one above all), "reasons" {CODE: count}.
+void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out);
+
+// The upstream and the address in a target's series name ("users/127.0.0.1:8080").
+struct TargetName {
+  std::string_view upstream;
+  std::string_view address;
+};
+TargetName split_target_name(std::string_view name);
+
+}  // namespace gatehouse

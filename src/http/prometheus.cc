@@ -35,7 +35,8 @@ constexpr unsigned bit(SeriesKind kind) {
   return 1u << static_cast<unsigned>(kind);
 }
 constexpr unsigned kAll = (1u << kSeriesKinds) - 1;
-constexpr unsigned kConnected = bit(SeriesKind::kListener) | bit(SeriesKind::kTarget);
+constexpr unsigned kConnected =
+    bit(SeriesKind::kPool) | bit(SeriesKind::kListener) | bit(SeriesKind::kTarget);
 
 double seconds(int64_t us) {
   return static_cast<double>(us) / 1e6;

@@ -130,7 +130,8 @@ def test_sampling_follows_the_request_id(logged, upstream):
     # Refused requests are another class, and are written in full.
     with gateway.connect() as client:
         client.request(b"GET / HTTP/1.1\r\n\r\n")
-    gateway.stop()
+    gateway.send_signal(signal.SIGQUIT)
+    gateway.wait_exit()
     ids = lines_of(gateway.access)
     # 20 % of 500 is 100, give or take six standard deviations.
     assert 46 < len(ids) < 155
@@ -156,7 +157,8 @@ def test_what_is_buffered_is_written_at_the_end(logged, upstream):
     gateway = logged(upstream(answering(b"")), "format = $path", flush="1m")
     for n in range(10):
         gateway.get(f"/{n}")
-    gateway.stop()
+    gateway.send_signal(signal.SIGQUIT)
+    gateway.wait_exit()
     assert lines_of(gateway.access) == [f"/{n}" for n in range(10)]
 
 

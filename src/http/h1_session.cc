@@ -80,7 +80,8 @@ H1Session::H1Session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& 
       stream_(worker_.loop(), fd.release()),
       listener_cells_(*acceptor.listener->cells),
       peer_(peer.ip()),
-      peer_port_(peer.port()) {
+      peer_port_(peer.port()),
+      drain_(worker_.draining()) {
   for (SeriesCells* cells : {&listener_cells_, &worker_.pool_cells()}) {
     cells->connections.add();
     cells->connections_active.add(1);

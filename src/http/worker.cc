@@ -21,6 +21,8 @@ namespace {
 
 // Connections accepted in one go before other events get their turn.
 constexpr int kAcceptBatch = 16;
+// And before the listening socket is given up: a flood must not hold up the end.
+constexpr int kAcceptBatchesAtEnd = 256;
 // How long accepting rests after the system had no descriptor or memory to give.
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 
@@ -47,9 +49,14 @@ class Worker::Acceptor {
     return watch_.open(state_.worker->loop(), listener_.fd, WatchMode::kLevel, &Acceptor::on_ready,
                        this);
   }
+  // Takes the connections that wait, and no more. Where the master has let go of the socket too,
+  // the kernel refuses whoever comes later.
   void close() {
+    for (int batch = 0; batch < kAcceptBatchesAtEnd && accept_some(); ++batch) {
+    }
     watch_.close();
     resume_.cancel();
+    ::close(listener_.fd);
   }
 
  private:
@@ -59,7 +66,8 @@ class Worker::Acceptor {
     if (!opened) GH_LOG(kAlert, "cannot accept again: {}", opened.error().message);
   }
 
-  void accept_some() {
+  // True where there may be more to accept.
+  bool accept_some() {
     Worker& worker = *state_.worker;
     for (int i = 0; i < kAcceptBatch; ++i) {
       sockaddr_storage storage;
@@ -68,7 +76,7 @@ class Worker::Acceptor {
                                SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) {
         failed(errno);
-        return;
+        return false;
       }
       if (worker.connections_ >= worker.context_.connections_max) {
         worker.cells().connections_refused.add();
@@ -79,6 +87,7 @@ class Worker::Acceptor {
       start_h1_session(state_, UniqueFd(fd),
                        SocketAddress::from_kernel(reinterpret_cast<sockaddr*>(&storage), size));
     }
+    return true;
   }
 
   void failed(int error) {
@@ -345,9 +354,9 @@ void Worker::handle_channel() {
 void Worker::drain() {
   if (draining_) return;
   draining_ = true;
-  // The master holds the sockets too: a connection not accepted yet is not lost by this.
-  for (const auto& acceptor : acceptors_) acceptor->close();
   sessions_.for_each([](Session& session) { session.drain(); });
+  // Who connected before this moment still gets an answer, one.
+  for (const auto& acceptor : acceptors_) acceptor->close();
   loop_->arm(drain_deadline_, context_.drain_timeout);
   loop_->defer(reap_);
 }

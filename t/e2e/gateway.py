@@ -109,7 +109,8 @@ class Gateway:
     def __init__(self, folder, config, *, workers=1, gatehouse="", watch=True):
         self.folder = str(folder)
         self.config_path = os.path.join(self.folder, "gatehouse.conf")
-        self.output_path = os.path.join(self.folder, "output")
+        self.log_paths = [os.path.join(self.folder, "output"),
+                          *re.findall(r"^error_log\s*=\s*(/\S+)", gatehouse, re.M)]
         self.clients = []
         self.sent = 0              # requests that must have been counted; None: nobody knows
         self.lock = threading.Lock()
@@ -138,7 +139,7 @@ class Gateway:
     # ---- life ----
 
     def start(self, *arguments):
-        self.output = open(self.output_path, "ab")
+        self.output = open(self.log_paths[0], "ab")
         self.process = subprocess.Popen(
             [PROGRAM, "--foreground", "-c", self.config_path, *arguments],
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
@@ -172,10 +173,8 @@ class Gateway:
         os.kill(pid or self.pid, number)
 
     def log(self):
-        with open(self.output_path, errors="replace") as file:
-            text = file.read()
-        for name in ("error.log",):
-            path = os.path.join(self.folder, name)
+        text = ""
+        for path in self.log_paths:
             if os.path.exists(path):
                 with open(path, errors="replace") as file:
                     text += file.read()

@@ -433,6 +433,8 @@ class Upstream:
         self.acceptor.join(DEADLINE)
 
     def close(self):
+        if self.closing:
+            return
         self.closing = True
         self.stop_listening()
         for connection in self.connections:

@@ -71,6 +71,7 @@ def test_walk_from_the_right(gateway, upstream, folder, forwarded_for, client):
                                route="log = who") +
                   f"\n[log who]\nfile = {folder}/who.log\nformat = $client_address\n")
     one.get("/", f"X-Forwarded-For: {forwarded_for}")
+    server.close()
     one.stop()
     with open(f"{folder}/who.log") as file:
         assert file.read() == client + "\n"

@@ -53,6 +53,9 @@ class EchoServer:
             self.ended.append(socket)
 
     def close(self):
+        if not self.thread.is_alive():
+            return
+
         async def shut():
             self.server.close()
             await self.server.wait_closed()

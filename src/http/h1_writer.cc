@@ -25,15 +25,31 @@ size_t lines_size(const FieldList& fields) {
 // Appends without asking for room: the buffer was borrowed for the computed size.
 class Pen {
  public:
-  explicit Pen(Buffer& buffer) : buffer_(buffer), at_(buffer.tail()) {}
+  explicit Pen(Buffer& buffer)
+      : buffer_(buffer), at_(buffer.tail()), limit_(buffer.tail() + buffer.room()) {}
   ~Pen() { buffer_.commit(static_cast<size_t>(at_ - buffer_.tail())); }
   Pen(const Pen&) = delete;
   Pen& operator=(const Pen&) = delete;
 
-  void put(std::string_view text) {
-    assert(text.size() <= static_cast<size_t>(buffer_.data() + buffer_.capacity() - at_));
-    std::memcpy(at_, text.data(), text.size());
-    at_ += text.size();
+  // Names and values are short: copied by two overlapping words, without a call.
+  [[gnu::always_inline]] void put(std::string_view text) {
+    assert(text.size() <= static_cast<size_t>(limit_ - at_));
+    const size_t n = text.size();
+    const char* from = text.data();
+    if (n > 32) {
+      std::memcpy(at_, from, n);
+    } else if (n >= 16) {
+      copy_ends<16>(from, n);
+    } else if (n >= 8) {
+      copy_ends<8>(from, n);
+    } else if (n >= 4) {
+      copy_ends<4>(from, n);
+    } else if (n >= 2) {
+      copy_ends<2>(from, n);
+    } else if (n == 1) {
+      *at_ = *from;
+    }
+    at_ += n;
   }
   void put(char c) { *at_++ = c; }
   void put_number(uint64_t number) { at_ = std::to_chars(at_, at_ + 20, number).ptr; }
@@ -50,8 +66,16 @@ class Pen {
   }
 
  private:
+  // REQUIRES: N <= n <= 2 * N.
+  template <size_t N>
+  [[gnu::always_inline]] void copy_ends(const char* from, size_t n) {
+    std::memcpy(at_, from, N);
+    std::memcpy(at_ + n - N, from + n - N, N);
+  }
+
   Buffer& buffer_;
   char* at_;
+  const char* limit_;
 };
 
 Buffer borrow_for(size_t size) {

@@ -40,14 +40,6 @@ def is_sanitized():
 
 
 SANITIZED = is_sanitized() if os.path.exists(PROGRAM) else False
-_words = []
-
-
-def knows_directive(word):
-    """True where this build has the directive."""
-    if not _words:
-        _words.extend(re.findall(r"^  (\w+)$", run_gatehouse("reference").stdout, re.M))
-    return word in _words
 
 
 def children_of(pid):
@@ -118,8 +110,7 @@ class Gateway:
         self.stopped = False
         self.expected_code = 0
         self.check_descriptors = True
-        # Requests are counted where the build can tell.
-        self.watch = watch and knows_directive("metrics")
+        self.watch = watch         # a listener and a route for the metrics
         text = "[gatehouse]\n"
         if workers is not None:
             text += f"workers = {workers}\n"
@@ -130,9 +121,8 @@ class Gateway:
         text += gatehouse + "\n" + config
         if self.watch:
             text += ("\n[listener watch]\naddress = 127.0.0.1:0\n"
-                     "\n[route watch]\nlistener = watch\npath = /watch\nmetrics = prometheus\n")
-            if knows_directive("log"):
-                text += "log = off\n"
+                     "\n[route watch]\nlistener = watch\npath = /watch\nmetrics = prometheus\n"
+                     "log = off\n")
         with open(self.config_path, "w") as file:
             file.write(text)
 
@@ -280,9 +270,8 @@ class Gateway:
 
     def wait_reason(self, code, count=1):
         """Waits until so many exchanges have ended for this reason."""
-        if self.watch:
-            eventually(lambda: self.reasons().get(code, 0) == count,
-                       lambda: f"{count} of {code}: {self.reasons()}", 10)
+        eventually(lambda: self.reasons().get(code, 0) == count,
+                   lambda: f"{count} of {code}: {self.reasons()}", 10)
 
     def check_counts(self):
         if self.sent is None or not self.watch or not self.workers():

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from gateway import (PROGRAM, children_of, descriptors_of, knows_directive, proxy_config,
-                     run_gatehouse, title_of)
+from gateway import (PROGRAM, children_of, descriptors_of, proxy_config, run_gatehouse,
+                     title_of)
 from peers import Gone, request_bytes
 from waiting import DEADLINE, eventually
 
@@ -308,13 +308,11 @@ def test_error_log_is_reopened(gateway, upstream, folder):
 
 
 def logged(config, folder):
-    """The configuration with an access log, where this build has one."""
+    """The configuration with an access log."""
     return config + f"\n[log access]\nfile = {folder}/access.log\nformat = json\n"
 
 
 def test_no_line_is_lost_when_logs_are_reopened(gateway, upstream, folder):
-    if not knows_directive("log"):
-        return
     server = upstream(target_echo)
     one = gateway(logged(proxy_config(server), folder), workers=2)
     path = f"{folder}/access.log"
@@ -340,8 +338,6 @@ def test_no_line_is_lost_when_logs_are_reopened(gateway, upstream, folder):
 
 
 def test_full_disk_does_not_stop_traffic(gateway, upstream, folder):
-    if not knows_directive("log"):
-        return
     path = f"{folder}/access.log"
     os.symlink("/dev/full", path)
     one = gateway(logged(proxy_config(upstream(target_echo)), folder))
@@ -351,11 +347,11 @@ def test_full_disk_does_not_stop_traffic(gateway, upstream, folder):
             target = f"/{number}/" + "x" * 1000
             assert client.get(target).body == target.encode()
     one.wait_log("No space left on device")
-    if one.watch:
-        def dropped():
-            return sum(value for key, value in one.metrics().items()
-                       if key.startswith("gatehouse_log_lines_dropped_total"))
-        eventually(dropped, "lost lines are counted")
+
+    def dropped():
+        return sum(value for key, value in one.metrics().items()
+                   if key.startswith("gatehouse_log_lines_dropped_total"))
+    eventually(dropped, "lost lines are counted")
     # Room again, as an operator makes it: another file in the same place.
     os.unlink(path)
     one.send_signal(signal.SIGUSR1)
@@ -566,8 +562,7 @@ def test_user_that_does_not_exist(gateway, upstream):
 
 def test_workers_hold_only_their_own(gateway, upstream, folder):
     config = proxy_config(upstream(), listener="address = 127.0.0.1:0 [::1]:0")
-    if knows_directive("log"):
-        config = logged(config, folder)
+    config = logged(config, folder)
     one = gateway(config, workers=3,
                   gatehouse=f"pid_file = {folder}/pid\nerror_log = {folder}/error.log info")
     seen = []

@@ -1,6 +1,5 @@
 """Large bodies, back-pressure, many connections at once, real load generators."""
 import hashlib
-import os
 import random
 import re
 import subprocess
@@ -8,118 +7,23 @@ import threading
 
 import pytest
 
-from gateway import SANITIZED, resident_bytes
+import large_bodies
+from gateway import SANITIZED
+from large_bodies import BLOCK, MIB
 from peers import Gone, answering, request_bytes
 from waiting import DEADLINE, eventually
 
-BLOCK = os.urandom(1 << 20)
-MIB = 1 << 20
-# The sanitizer keeps freed memory for a while, so only a plain build can show how little is held.
-LARGE = 64 if SANITIZED else 300
-GROWTH_MAX = MIB
-
-
-class Pace:
-    """A reader that stops for a moment now and then, so that the gateway has to wait for it."""
-
-    def __init__(self, peer, every=16 * MIB):
-        self.peer, self.every = peer, every
-
-    def take(self, size, look):
-        left, until_rest = size, self.every
-        while left:
-            got = self.peer.unread
-            if not got:
-                self.peer.fill(min(left, MIB))
-                got = self.peer.unread
-            count = min(len(got), left)
-            del self.peer.unread[:count]
-            left -= count
-            until_rest -= count
-            if until_rest <= 0:
-                until_rest = self.every
-                look()
-
-
-def growth_watcher(gateway):
-    """Returns (look, growth): look() notes the worker's memory, growth() tells the most it grew."""
-    worker = gateway.worker
-    first = resident_bytes(worker)
-    seen = [first]
-    return (lambda: seen.append(resident_bytes(worker))), (lambda: max(seen) - first)
+LARGE = 64 if SANITIZED else 300      # MiB; t/soak has the tests with more
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_large_download_through_a_slow_client(proxy, upstream, framing):
-    def script(connection):
-        connection.read_request()
-        if framing == "length":
-            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LARGE * MIB))
-        else:
-            connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _ in range(LARGE):
-            if framing == "chunked":
-                connection.send(b"100000\r\n")
-            connection.send(BLOCK)
-            if framing == "chunked":
-                connection.send(b"\r\n")
-        if framing == "chunked":
-            connection.send(b"0\r\n\r\n")
-        connection.wait_end()
-    gateway = proxy(upstream(script))
-    look, growth = growth_watcher(gateway)
-    with gateway.connect(receive_buffer=65536) as client:
-        client.send(request_bytes())
-        head = client.read_head()
-        assert b"200 OK" in head
-        pace = Pace(client)
-        if framing == "length":
-            pace.take(LARGE * MIB, look)
-        else:
-            left = LARGE * MIB
-            while left:
-                size = int(client.read_until(b"\r\n")[:-2], 16)
-                pace.take(size, look)
-                look()
-                left -= size
-                assert client.read_exact(2) == b"\r\n"
-            assert client.read_exact(5) == b"0\r\n\r\n"
-        gateway.count(1)
-    look()
-    assert SANITIZED or growth() < GROWTH_MAX, f"the worker grew by {growth()} bytes"
+    large_bodies.download(proxy, upstream, framing, LARGE)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_large_upload_to_a_slow_upstream(proxy, upstream, framing):
-    looks = []
-
-    def script(connection):
-        connection.read_head()
-        pace = Pace(connection)
-        if framing == "length":
-            pace.take(LARGE * MIB, looks[0])
-        else:
-            while True:
-                size = int(connection.read_until(b"\r\n")[:-2], 16)
-                pace.take(size, looks[0])
-                assert connection.read_exact(2) == b"\r\n"
-                if not size:
-                    break
-        connection.answer(b"all there")
-        connection.wait_end()
-    gateway = proxy(upstream(script), route="body_max = 1g")
-    look, growth = growth_watcher(gateway)
-    looks.append(look)
-    with gateway.connect() as client:
-        client.send(request_bytes("/", f"Content-Length: {LARGE * MIB}" if framing == "length" else
-                                  "Transfer-Encoding: chunked", method="PUT"))
-        for _ in range(LARGE):
-            client.send(BLOCK if framing == "length" else b"100000\r\n" + BLOCK + b"\r\n")
-        if framing == "chunked":
-            client.send(b"0\r\n\r\n")
-        assert client.read_response().body == b"all there"
-    look()
-    assert SANITIZED or growth() < GROWTH_MAX, f"the worker grew by {growth()} bytes"
+    large_bodies.upload(proxy, upstream, framing, LARGE)
 
 
 def test_back_pressure_on_the_upstream(proxy, upstream):

@@ -1,0 +1,7 @@
+"""Soak tests use the gateway and the peers of the end-to-end tests."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
+
+from fixtures import folder, gateway, proxy, upstream  # noqa: E402, F401

@@ -253,7 +253,7 @@ Result<QueryCondition> ValueType<QueryCondition>::parse(std::string_view text) {
 }
 
 std::string ValueType<QueryCondition>::format(const QueryCondition& condition) {
-  const std::string name = encoded_string(condition.name);
+  std::string name = encoded_string(condition.name);
   switch (condition.kind) {
     case ConditionKind::kPresent:
       return name;

@@ -141,7 +141,7 @@ std::string_view upgrade_protocol(const FieldList& fields) {
   return upgrade->value;
 }
 
-Reason read_host(const RequestHead& head, const FieldList& fields, const Target& target,
+Reason read_host(const RequestHead& head, const FieldList& fields, const RequestTarget& target,
                  std::pmr::memory_resource& arena, RequestFacts& out) {
   const Field* const host = fields.find(FieldId::kHost);
   if (host == nullptr) {
@@ -190,7 +190,7 @@ bool starts_with_ignoring_case(std::string_view text, std::string_view prefix) {
 
 }  // namespace
 
-Reason check_request(const RequestHead& head, FieldList& fields, const Target& target,
+Reason check_request(const RequestHead& head, FieldList& fields, const RequestTarget& target,
                      std::pmr::memory_resource& arena, RequestFacts& out) {
   out = RequestFacts();
   Reason reason = declared_length(fields, head.minor_version, out.body);

@@ -57,8 +57,9 @@ struct RequestFacts {
 };
 
 // kNone and `out`, or the reason to refuse. `target` is the parsed target of the same head.
-[[nodiscard]] Reason check_request(const RequestHead& head, FieldList& fields, const Target& target,
-                                   std::pmr::memory_resource& arena, RequestFacts& out);
+[[nodiscard]] Reason check_request(const RequestHead& head, FieldList& fields,
+                                   const RequestTarget& target, std::pmr::memory_resource& arena,
+                                   RequestFacts& out);
 
 struct ResponseFacts {
   BodyLength body;           // never a body for 1xx, 204, 304, and answers to HEAD

@@ -32,7 +32,7 @@ struct UpstreamTarget;
 
 struct Request {
   RequestHead head;         // method, raw target, version: as received
-  Target target;            // normalised: path, query, wire form
+  RequestTarget target;     // normalised: path, query, wire form
   Authority authority;      // the effective host and port (absolute form wins over Host)
   RequestFacts facts;       // what the fields mean together: body length, keep-alive, upgrade
   FieldList fields;         // as received; a hook drops one by setting Field::dropped

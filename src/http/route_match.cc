@@ -86,7 +86,7 @@ Result<void> normalise_literals(PathPattern& pattern) {
   if (pattern.kind == PathPattern::Kind::kPrefix) path += "/x";
 
   Arena arena;
-  Target target;
+  RequestTarget target;
   if (parse_target(path, Method::kGet, TargetOptions{}, arena, target) != Reason::kNone) {
     return Error{"a request with such a path is refused, so the pattern can never match"};
   }

@@ -193,7 +193,7 @@ bool holds_escaped_nul(std::string_view text) {
 
 // Path and query from the rest of a target: [ path ] [ "?" query ], all bytes in 0x21 to 0x7E.
 Reason parse_path_and_query(std::string_view rest, const TargetOptions& options,
-                            std::pmr::memory_resource& arena, Target& out) {
+                            std::pmr::memory_resource& arena, RequestTarget& out) {
   const size_t mark = rest.find('?');
   std::string_view path = rest.substr(0, mark);
   std::string_view tail;  // '?' and the query
@@ -225,7 +225,7 @@ Reason parse_path_and_query(std::string_view rest, const TargetOptions& options,
   return Reason::kNone;
 }
 
-Reason parse_connect(std::string_view raw, std::pmr::memory_resource& arena, Target& out) {
+Reason parse_connect(std::string_view raw, std::pmr::memory_resource& arena, RequestTarget& out) {
   if (!parse_authority(raw, arena, out.authority) || out.authority.port == 0) {
     return Reason::kBadTarget;
   }
@@ -236,7 +236,7 @@ Reason parse_connect(std::string_view raw, std::pmr::memory_resource& arena, Tar
 }
 
 Reason parse_absolute(std::string_view raw, Method method, const TargetOptions& options,
-                      std::pmr::memory_resource& arena, Target& out) {
+                      std::pmr::memory_resource& arena, RequestTarget& out) {
   const size_t colon = raw.find("://");
   if (colon == std::string_view::npos) return Reason::kBadTarget;
   const std::string_view scheme = raw.substr(0, colon);
@@ -259,8 +259,8 @@ Reason parse_absolute(std::string_view raw, Method method, const TargetOptions& 
 }  // namespace
 
 Reason parse_target(std::string_view raw, Method method, const TargetOptions& options,
-                    std::pmr::memory_resource& arena, Target& out) {
-  out = Target();
+                    std::pmr::memory_resource& arena, RequestTarget& out) {
+  out = RequestTarget();
   if (raw.empty() ||
       chars::scan_target(raw.data(), raw.data() + raw.size()) != raw.data() + raw.size()) {
     return Reason::kBadTarget;

@@ -31,7 +31,7 @@ struct TargetOptions {
   bool merge_slashes = true;
 };
 
-struct Target {
+struct RequestTarget {
   TargetForm form = TargetForm::kOrigin;
   bool has_query = false;
   bool https = false;          // kAbsolute: the scheme
@@ -47,6 +47,6 @@ struct Target {
 // and nothing else, OPTIONS alone takes "*"; an absolute form must be http or https without
 // userinfo. Views are into `raw` where nothing changed, else into memory of `arena`.
 [[nodiscard]] Reason parse_target(std::string_view raw, Method method, const TargetOptions& options,
-                                  std::pmr::memory_resource& arena, Target& out);
+                                  std::pmr::memory_resource& arena, RequestTarget& out);
 
 }  // namespace gatehouse

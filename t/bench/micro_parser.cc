@@ -50,7 +50,7 @@ void measure(const char* name, const std::string& bytes) {
   const double alone = best_ns(parse);
   const auto all = [&] {
     parse();
-    Target target;
+    RequestTarget target;
     RequestFacts facts;
     std::pmr::memory_resource& arena = *std::pmr::null_memory_resource();
     if (parse_target(head.target, head.method_id, {}, arena, target) != Reason::kNone ||

@@ -71,7 +71,7 @@ Read read_head(std::string_view bytes, unsigned seed) {
   require(head.length <= bytes.size() && head.length <= kLimits.head_max, "the head has an end");
 
   std::pmr::monotonic_buffer_resource arena;
-  Target target;
+  RequestTarget target;
   RequestFacts facts;
   read.reason = parse_target(head.target, head.method_id, {}, arena, target);
   if (read.reason == Reason::kNone) {

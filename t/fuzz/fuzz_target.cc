@@ -77,7 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string copy(reinterpret_cast<const char*>(data) + 1, size - 1);
   const std::string_view raw(copy.data(), copy.size());
   std::pmr::monotonic_buffer_resource arena;
-  Target target;
+  RequestTarget target;
   const Reason reason = parse_target(raw, method, options, arena, target);
   require(reason == Reason::kNone || reason == Reason::kBadTarget || reason == Reason::kBadHost,
           "a refusal says target or host");
@@ -89,7 +89,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (target.has_query) joined += "?" + std::string(target.query);
       require(joined == wire, "the wire form is path and query");
     }
-    Target again;
+    RequestTarget again;
     require(parse_target(wire, method, options, arena, again) == Reason::kNone &&
                 again.wire == wire && again.path == target.path && again.query == target.query,
             "a result is its own normal form");

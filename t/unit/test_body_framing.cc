@@ -43,7 +43,7 @@ std::string request(const std::string& first_line, const std::string& lines) {
   FieldList fields;
   cr_assert(parser.parse(bytes, {}, head, fields) == ParseStatus::kComplete, "%s", bytes.c_str());
   std::pmr::monotonic_buffer_resource arena;
-  Target target;
+  RequestTarget target;
   cr_assert(parse_target(head.target, head.method_id, {}, arena, target) == Reason::kNone);
   RequestFacts facts;
   const Reason reason = check_request(head, fields, target, arena, facts);

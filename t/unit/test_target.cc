@@ -13,7 +13,7 @@ using namespace std::string_literals;
 
 struct Parsed {
   Reason reason = Reason::kNone;
-  Target target;
+  RequestTarget target;
   std::pmr::monotonic_buffer_resource arena;
 };
 
@@ -30,7 +30,7 @@ std::unique_ptr<Parsed> parse(std::string_view raw, Method method = Method::kGet
 std::string wire(const std::string& raw, Method method = Method::kGet, bool merge_slashes = true) {
   const auto first = parse(raw, method, merge_slashes);
   if (first->reason != Reason::kNone) return "!"s + reason_info(first->reason).code;
-  const Target& target = first->target;
+  const RequestTarget& target = first->target;
   if (target.wire == raw) cr_assert_eq(target.wire.data(), raw.data(), "%s copied", raw.c_str());
   if (target.form == TargetForm::kOrigin || target.form == TargetForm::kAbsolute) {
     std::string joined(target.path);

@@ -273,7 +273,8 @@ INSTALL ?= install
 manuals = $(wildcard man/*.5 man/*.8)
 
 install: all
-	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(sysconfdir)/gatehouse
+	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(sysconfdir)/gatehouse/conf.d \
+	  $(DESTDIR)$(localstatedir)/log/gatehouse
 	$(INSTALL) -m 755 $(programs) $(DESTDIR)$(sbindir)/
 	@# The administrator's file is never overwritten.
 	if [ ! -e $(DESTDIR)$(sysconfdir)/gatehouse/gatehouse.conf ] && [ -e conf/gatehouse.conf ]; \

@@ -36,7 +36,7 @@ def run_gatehouse(*arguments, **options):
 def is_sanitized():
     """True where the program was built with a sanitizer: it is slow and large then."""
     with open(PROGRAM, "rb") as program:
-        return b"AddressSanitizer" in program.read()
+        return b"__asan_" in program.read()
 
 
 SANITIZED = is_sanitized() if os.path.exists(PROGRAM) else False
@@ -128,10 +128,12 @@ class Gateway:
 
     # ---- life ----
 
-    def start(self, *arguments):
+    def start(self, *, descriptors=None):
+        """`descriptors`: the limit on open ones that it starts with."""
+        limit = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
         self.output = open(self.log_paths[0], "ab")
         self.process = subprocess.Popen(
-            [PROGRAM, "--foreground", "-c", self.config_path, *arguments],
+            [*limit, PROGRAM, "--foreground", "-c", self.config_path],
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
             cwd="/", start_new_session=True)
         eventually(lambda: " started: " in self.log() or self.process.poll() is not None,
@@ -191,7 +193,7 @@ class Gateway:
             if self.check_descriptors:
                 self.wait_descriptors()
             self.check_counts()
-        except AssertionError as error:
+        except Exception as error:      # told when it has ended, after what is worse
             failure = error
         pids = [self.pid, *children_of(self.pid)]
         self.send_signal(number)
@@ -202,9 +204,9 @@ class Gateway:
             raise AssertionError("the gateway does not stop\n" + self.log()) from failure
         for pid in pids:
             eventually(lambda: not os.path.exists(f"/proc/{pid}"), f"process {pid} ends", 5)
+        self.check_end()
         if failure:
             raise failure
-        self.check_end()
 
     def check_end(self):
         if self.process is None:
@@ -274,8 +276,11 @@ class Gateway:
                    lambda: f"{count} of {code}: {self.reasons()}", 10)
 
     def check_counts(self):
-        if self.sent is None or not self.watch or not self.workers():
-            return
+        if self.sent is not None and self.watch and self.workers():
+            self.wait_counted()
+
+    def wait_counted(self):
+        """Waits until all requests are counted: that is after the client has its response."""
         eventually(lambda: self.counted() == self.sent,
                    lambda: f"counted = sent: {self.counted()} = {self.sent}", 5)
 

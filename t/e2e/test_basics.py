@@ -144,6 +144,26 @@ upstream = {server.target}
     assert len(server.requests) == 1
 
 
+def test_target_with_a_name(proxy, upstream):
+    """Resolved once, before the workers start; Host stays the client's."""
+    server = upstream()
+    gateway = proxy(f"http://localhost:{server.port}")
+    assert gateway.get().status == 200
+    assert server.requests[0].get("Host") == "a.example"
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE"])
+def test_methods_that_are_not_for_a_gateway(proxy, upstream, method):
+    server = upstream()
+    gateway = proxy(server)
+    target = "a.example:443" if method == "CONNECT" else "/"
+    with gateway.connect() as client:
+        client.send(request_bytes(target, method=method, host="a.example:443"))
+        response = client.read_response()
+        assert (response.status, response.code) == (405, "method_not_allowed")
+    assert server.connections == []
+
+
 def test_processes_and_their_descriptors(proxy, upstream):
     gateway = proxy(upstream(), workers=2)
     assert title_of(gateway.pid) == "gatehouse: master"

@@ -1,10 +1,11 @@
 """What goes wrong: upstreams that lie, die or stall, and clients that leave."""
+import signal
 import socket
 import threading
 
 import pytest
 
-from gateway import proxy_config
+from gateway import descriptors_of, proxy_config
 from peers import Upstream, answering, request_bytes, sending
 from waiting import eventually
 
@@ -280,25 +281,54 @@ def test_connect_tries_are_counted(proxy, upstream):
     assert sorted(statuses) == [200, 200, 502, 502]
 
 
-def test_connect_timeout_is_504(proxy):
-    """A server whose queue is full takes no connection and refuses none."""
+@pytest.fixture
+def full_server():
+    """A server whose queue is full takes no connection and refuses none. Gives its URL."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         queued = []
-        try:
-            for _ in range(4):
-                one = socket.socket()
-                one.setblocking(False)
-                one.connect_ex(full.getsockname())
-                queued.append(one)
-            gateway = proxy(f"http://127.0.0.1:{full.getsockname()[1]}",
-                            upstream="connect_timeout = 200ms")
-            response = gateway.get()
-            assert (response.status, response.code) == (504, "upstream_connect_timeout")
-        finally:
-            for one in queued:
-                one.close()
+        for _ in range(4):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+            queued.append(one)
+        yield f"http://127.0.0.1:{full.getsockname()[1]}"
+        for one in queued:
+            one.close()
+
+
+def test_connect_timeout_is_504(proxy, full_server):
+    response = proxy(full_server, upstream="connect_timeout = 200ms").get()
+    assert (response.status, response.code) == (504, "upstream_connect_timeout")
+
+
+def test_connect_timeout_and_then_the_second_target(proxy, upstream, full_server):
+    gateway = proxy(full_server, upstream(), upstream="connect_timeout = 200ms")
+    assert gateway.get().status == 200
+
+
+def test_client_gone_while_connecting(proxy, full_server):
+    gateway = proxy(full_server, upstream="connect_timeout = 60s")
+    resting = len(descriptors_of(gateway.worker))
+    client = gateway.connect()
+    client.send(request_bytes())
+    eventually(lambda: len(descriptors_of(gateway.worker)) == resting + 2, "it connects")
+    client.reset()
+    gateway.count(1)
+    gateway.wait_descriptors()
+    gateway.wait_reason("client_gone")
+
+
+def test_no_continue_where_nobody_takes_the_body(proxy):
+    gateway = proxy(refused_target())
+    with gateway.connect() as client:
+        client.send(request_bytes("/", "Expect: 100-continue", "Content-Length: 5",
+                                  method="POST"))
+        response = client.read_response()
+        assert response.status == 502 and response.interim == []
+        # Nobody knows whether the body will come: nothing after it could be told from it.
+        assert response.get("Connection") == "close"
 
 
 @pytest.mark.parametrize("body", [b"", b"body"], ids=["get", "post"])
@@ -477,7 +507,6 @@ def test_sent_again_only_once(proxy, upstream):
 
 def test_post_is_sent_again_where_nothing_was_accepted(proxy, upstream):
     """The worker finds the request and the reset of its kept connection at the same moment."""
-    import signal
     reset = threading.Event()
 
     def script(connection):

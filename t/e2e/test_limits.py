@@ -1,8 +1,10 @@
 """Every limit and timeout that a client can meet."""
+import signal
 import time
 
 import pytest
 
+from gateway import SANITIZED, proxy_config
 from peers import Gone, answering, request_bytes
 from waiting import eventually
 
@@ -285,7 +287,6 @@ upstream = {server.target}
     one.sent = None
     with one.connect() as first:
         assert first.get().status == 200
-        import signal
         for _ in range(5):
             one.send_signal(signal.SIGSTOP, one.worker)
             with one.connect() as client:
@@ -328,3 +329,35 @@ def test_backlog_of_pipelined_requests_is_bounded(proxy, upstream):
             while sent < 200_000_000:
                 sent += client.sock.send(one * 10)
         assert sent < 50_000_000
+
+
+# The sanitizer's check of types asks the kernel through a pipe whether memory is there, and takes
+# the lack of a descriptor for a no: only a plain build can run out of them.
+if not SANITIZED:
+    @pytest.fixture
+    def tight(gateway, upstream):
+        """A gateway whose worker may have less than a hundred descriptors open."""
+        server = upstream(answering(b"ok", "Connection: close"))
+        config = proxy_config(server) + "\n[workers default]\ncount = 1\nnofile = 40\n"
+        return gateway(config, workers=None, start=False).start(descriptors=40)
+
+    def test_out_of_descriptors(tight):
+        """Who cannot be accepted waits, and is served when there is room again."""
+        clients = [tight.connect() for _ in range(120)]
+        tight.wait_log("cannot accept")
+        for client in clients[:100]:
+            client.close()
+        for client in clients[100:]:
+            # An answer each; 502 as long as there is none to spare for the upstream.
+            eventually(lambda: client.get().status == 200, "room for a connection to the upstream")
+            client.close()
+        assert tight.get().status == 200
+
+    def test_no_descriptor_for_the_upstream(tight):
+        clients = [tight.connect() for _ in range(120)]
+        tight.wait_log("cannot accept")
+        response = clients[0].get()
+        assert (response.status, response.code) == (502, "upstream_connect_failed")
+        for client in clients[1:]:
+            client.close()
+        eventually(lambda: clients[0].get().status == 200, "room for a connection to the upstream")

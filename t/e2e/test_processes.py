@@ -81,6 +81,8 @@ def target_echo(connection):
 
 def kill_worker(gateway, pid):
     """Kills a worker; returns the milliseconds until its successor was there."""
+    if gateway.sent is not None:
+        gateway.wait_counted()
     title = title_of(pid)
     started = time.monotonic()
     gateway.send_signal(signal.SIGKILL, pid)
@@ -117,6 +119,7 @@ def test_connections_wait_for_the_successor(proxy, upstream):
     gateway = proxy(upstream(target_echo))
     gateway.get("/warm")
     for _ in range(2):
+        gateway.wait_counted()
         gateway.send_signal(signal.SIGKILL, gateway.worker)
         assert gateway.get("/patience").body == b"/patience"
 
@@ -157,6 +160,35 @@ def test_workers_end_with_their_master(gateway, upstream):
     one.wait_exit()
     for pid in workers:
         eventually(lambda: not title_of(pid).startswith("gatehouse"), f"worker {pid} ends")
+
+
+def test_pools_of_workers(gateway, upstream):
+    """A pool's death does not touch another pool."""
+    server = upstream(target_echo)
+    one = gateway(f"""
+[workers side]
+count = 1
+[listener front]
+address = 127.0.0.1:0
+[listener back]
+address = 127.0.0.1:0
+pool    = side
+[upstream app]
+target = {server.target}
+[route all]
+listener = front back
+upstream = app
+""", workers=2)
+    assert [title_of(pid) for pid in one.workers()] == [
+        "gatehouse: worker default/0", "gatehouse: worker default/1", "gatehouse: worker side/0"]
+    front, back = one.connect("front"), one.connect("back")
+    for client in (front, back):
+        assert client.get("/x").body == b"/x"
+    kill_worker(one, one.workers()[2])
+    assert front.get("/y").body == b"/y"
+    assert back.wait_end() in ("end", "reset")
+    with one.connect("back") as client:
+        assert client.get("/z").body == b"/z"
 
 
 # ---- Stopping -----------------------------------------------------------------------------------

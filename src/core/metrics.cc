@@ -83,7 +83,7 @@ int64_t wall_clock_us() {
 class SharedMetrics final : public Metrics {
  public:
   SharedMetrics(SharedMemory& shared, std::span<std::byte> names,
-                std::vector<std::span<std::byte>> rows, uint32_t capacity)
+                const std::vector<std::span<std::byte>>& rows, uint32_t capacity)
       : shared_(shared),
         header_(zone_as<NamesHeader>(names)),
         names_(zone_as<SeriesName>(names.subspan(sizeof(NamesHeader)), capacity)),
@@ -328,7 +328,7 @@ Result<std::unique_ptr<Metrics>> Metrics::open(SharedMemory& shared, uint32_t ro
     if (!zone) return no_room(zone.error());
     zones.push_back(*zone);
   }
-  auto metrics = std::make_unique<SharedMetrics>(shared, *names, std::move(zones), capacity);
+  auto metrics = std::make_unique<SharedMetrics>(shared, *names, zones, capacity);
   if (Result<void> done = metrics->initialise(); !done) return done.error();
   return std::unique_ptr<Metrics>(std::move(metrics));
 }

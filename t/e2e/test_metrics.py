@@ -124,6 +124,7 @@ def test_counts_outlive_a_killed_worker(proxy, upstream):
     # A response may arrive before its request is counted.
     eventually(lambda: gateway.counted() == 6, "6 requests are counted")
     before = gateway.worker
+    gateway.wait_counted()
     gateway.send_signal(signal.SIGKILL, before)
     eventually(lambda: gateway.workers() and gateway.worker != before, "the worker is replaced")
     samples = scrape(gateway)

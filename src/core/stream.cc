@@ -188,6 +188,7 @@ bool Stream::WriteAwaiter::attempt() {
     result_ = error == 0 ? IoResult{} : IoResult{IoStatus::kError, error, 0};
     return true;
   }
+  if (cut_off()) return true;
   while (first_ < count_) {
     ssize_t n = 0;
     if (count_ - first_ == 1) {
@@ -210,12 +211,15 @@ bool Stream::WriteAwaiter::attempt() {
     result_.bytes += left;
     stream_.bytes_out_ += left;
     stream_.last_write_ = stream_.loop_.now();
+    // Bytes moved for all that wait, also for those behind this one.
+    for (WriteAwaiter* each = stream_.writer_; each != nullptr; each = each->next_) {
+      if (each->timer_.armed()) stream_.loop_.arm(each->timer_, each->timeout_);
+    }
     while (first_ < count_ && left >= parts_[first_].iov_len) left -= parts_[first_++].iov_len;
     if (first_ == count_) break;
     parts_[first_].iov_base = static_cast<char*>(parts_[first_].iov_base) + left;
     parts_[first_].iov_len -= left;
     // A short write has filled the socket: the next event says when there is room.
-    if (timer_.armed()) stream_.loop_.arm(timer_, timeout_);
     return false;
   }
   result_.status = IoStatus::kOk;
@@ -230,7 +234,16 @@ void Stream::WriteAwaiter::await_suspend(std::coroutine_handle<> awaiting) {
   if (timeout_ != Duration::zero()) stream_.loop_.arm(timer_, timeout_);
 }
 
+bool Stream::WriteAwaiter::cut_off() {
+  if (!stream_.cut_ || first_ == count_) return false;
+  result_.status = IoStatus::kError;
+  result_.error = EPIPE;
+  return true;
+}
+
 void Stream::WriteAwaiter::leave() {
+  // What came next would be read as the rest of this.
+  if (first_ < count_ && result_.bytes > 0) stream_.cut_ = true;
   for (WriteAwaiter** at = &stream_.writer_; *at != nullptr; at = &(*at)->next_) {
     if (*at != this) continue;
     *at = next_;

@@ -4,9 +4,10 @@
 // what it knows of the socket: a read that came back short has emptied it, so the next read waits
 // for an event instead of asking the kernel again; a write is tried at once. At most one coroutine
 // reads at a time; writes that meet one under way go out after it, in the order of their calls. A
-// write that is cancelled half done leaves the stream good for nothing but closing. Every wait has
-// a timeout; destroying a waiting coroutine undoes its wait. Destroying the Stream closes the
-// socket; nobody may be waiting on it then.
+// write that times out or is cancelled half done is the last: all others fail with EPIPE, since
+// their bytes would be read as the rest of it. Every wait has a timeout; destroying a waiting
+// coroutine undoes its wait. Destroying the Stream closes the socket; nobody may be waiting on it
+// then.
 //
 // Later transports (TLS) take the place of recv and send in here; callers do not see which it is.
 #pragma once
@@ -118,7 +119,8 @@ class Stream {
   int fd_;
   bool readable_ = false;
   bool peer_closed_ = false;
-  int error_ = 0;  // what the connection failed with; see note_error
+  bool cut_ = false;  // a write ended in its middle
+  int error_ = 0;     // what the connection failed with; see note_error
   ReadAwaiter* reader_ = nullptr;
   WriteAwaiter* writer_ = nullptr;  // the first of those that wait
   bool* destroyed_ = nullptr;       // set while handle_ready runs, to learn of our destruction
@@ -187,6 +189,8 @@ class Stream::WriteAwaiter {
   void finish();
   // Gives up the place among those that wait, where there is one.
   void leave();
+  // True where an earlier write ended in its middle: result_ says so then.
+  bool cut_off();
   static void on_timeout(void* self);
 
   Stream& stream_;

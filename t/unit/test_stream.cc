@@ -157,6 +157,26 @@ Test(stream, a_reset_in_the_same_event_as_bytes_is_noticed_soon) {
   }
 }
 
+// Symptom: a tunnel, and an upstream's reply, hung on after such a reset for the whole timeout.
+Test(stream, a_reset_in_the_same_event_as_bytes_ends_a_wait_without_reading_too) {
+  for (const milliseconds timeout : {milliseconds(0), milliseconds(3'000)}) {
+    auto loop = make_loop();
+    Connection tcp(*loop);
+    std::array<char, 64> block;
+    tcp.send("partial");
+    tcp.reset();
+    IoResult result = finish(*loop, read_some(*tcp.stream, block, timeout));
+    cr_assert_eq(result.bytes, 7u);
+    const int64_t start = monotonic_ms();
+    result = finish(*loop, wait_readable(*tcp.stream, timeout));
+    cr_assert_eq(result.status, IoStatus::kOk);
+    cr_assert_lt(monotonic_ms() - start, 1'500);
+    result = tcp.stream->read_now(block);
+    cr_assert_eq(result.status, IoStatus::kError);
+    cr_assert_eq(result.error, ECONNRESET);
+  }
+}
+
 // Symptom: a reply cut short by a reset looked whole, where a writer had met the reset first.
 Test(stream, a_reset_that_the_writer_was_told_is_no_clean_end_to_the_reader) {
   auto loop = make_loop();
@@ -231,8 +251,11 @@ Test(stream, readable_waits_without_reading) {
   auto loop = make_loop();
   Connection tcp(*loop);
   std::array<char, 64> block;
-  IoResult result = finish(*loop, wait_readable(*tcp.stream, milliseconds(30)));
-  cr_assert_eq(result.status, IoStatus::kTimeout);
+  for (const int timeout : {30, 300}) {  // before and behind the probe
+    const IoResult none = finish(*loop, wait_readable(*tcp.stream, milliseconds(timeout)));
+    cr_assert_eq(none.status, IoStatus::kTimeout);
+  }
+  IoResult result;
   tcp.send("abc");
   for (int i = 0; i < 2; ++i) {
     result = finish(*loop, wait_readable(*tcp.stream, kLong));
@@ -327,6 +350,106 @@ Test(stream, a_write_that_does_not_move_times_out_and_says_how_far_it_came) {
   turn_for(*loop, milliseconds(20));
   const std::string got = tcp.drain();
   cr_assert(large.compare(0, got.size(), got) == 0);
+}
+
+// Three writes at once: they go out one after the other, in the order of their calls.
+Test(stream, writes_that_meet_one_under_way_go_out_after_it) {
+  auto loop = make_loop();
+  Connection tcp(*loop, 4096);
+  const std::string texts[] = {pattern(2 << 20), std::string(50'000, 'B'), std::string(9, 'C')};
+  std::vector<Task<IoResult>> writes;
+  for (const std::string& text : texts) {
+    writes.push_back(write_all(*tcp.stream, text, kLong));
+    writes.back().start();
+    cr_assert_not(writes.back().done());
+  }
+  std::string got;
+  cr_assert(turn_until(*loop, [&] {
+    got += tcp.drain();
+    return writes[2].done();
+  }));
+  got += tcp.drain();
+  cr_assert(got == texts[0] + texts[1] + texts[2]);
+  for (size_t i = 0; i < 3; ++i) {
+    cr_assert(writes[i].done());
+    cr_assert_eq(writes[i].take().bytes, texts[i].size());
+  }
+}
+
+Test(stream, a_write_that_waits_behind_another_can_be_cancelled) {
+  auto loop = make_loop();
+  Connection tcp(*loop, 4096);
+  const std::string texts[] = {pattern(2 << 20), std::string(50'000, 'B'), std::string(9, 'C')};
+  std::vector<Task<IoResult>> writes;
+  for (const std::string& text : texts) {
+    writes.push_back(write_all(*tcp.stream, text, kLong));
+    writes.back().start();
+  }
+  writes[1].cancel();
+  std::string got;
+  cr_assert(turn_until(*loop, [&] {
+    got += tcp.drain();
+    return writes[2].done();
+  }));
+  got += tcp.drain();
+  cr_assert(got == texts[0] + texts[2]);
+}
+
+// Symptom: a write behind one that ended half done was sent as if it were the rest of it.
+Test(stream, nothing_follows_a_write_that_ended_in_its_middle) {
+  for (const bool cancelled : {true, false}) {
+    auto loop = make_loop();
+    Connection tcp(*loop, 4096);
+    const std::string large = pattern(2 << 20);
+    const std::string behind(100, 'B');
+    Task<IoResult> first = write_all(*tcp.stream, large, milliseconds(60));
+    Task<IoResult> second = write_all(*tcp.stream, behind, kLong);
+    first.start();
+    second.start();
+    if (cancelled) {
+      first.cancel();
+    } else {
+      cr_assert(turn_until(*loop, [&] { return first.done(); }));
+      cr_assert_eq(first.take().status, IoStatus::kTimeout);
+    }
+    std::string got;
+    cr_assert(turn_until(*loop, [&] {
+      got += tcp.drain();
+      return second.done();
+    }));
+    IoResult result = second.take();
+    cr_assert_eq(result.status, IoStatus::kError);
+    cr_assert_eq(result.error, EPIPE);
+    result = finish(*loop, write_all(*tcp.stream, behind, kLong));
+    cr_assert_eq(result.error, EPIPE);
+    turn_for(*loop, milliseconds(20));
+    got += tcp.drain();
+    cr_assert(large.compare(0, got.size(), got) == 0);
+  }
+}
+
+// Symptom: a write that waited behind one which moved all the time came to its timeout.
+Test(stream, progress_counts_for_the_writes_that_wait_too) {
+  auto loop = make_loop();
+  Connection tcp(*loop, 4096);
+  const std::string large = pattern(400'000);
+  Task<IoResult> first = write_all(*tcp.stream, large, milliseconds(300));
+  Task<IoResult> second = write_all(*tcp.stream, "behind", milliseconds(300));
+  first.start();
+  second.start();
+  const int64_t start = monotonic_ms();
+  std::string got;
+  while (!second.done()) {
+    turn_for(*loop, milliseconds(20));
+    got += tcp.drain(large.size() / 40);
+    cr_assert_lt(monotonic_ms() - start, 20'000);
+  }
+  cr_assert_geq(monotonic_ms() - start, 301, "too quick to show anything");
+  cr_assert(first.take().ok());
+  cr_assert(second.take().ok());
+  turn_for(*loop, milliseconds(20));
+  got += tcp.drain();
+  cr_assert(got == large + "behind");
 }
 
 // The peer takes a little now and then: the whole takes longer than the timeout.

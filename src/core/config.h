@@ -75,6 +75,10 @@ class ConfigSection {
   // "[route app]".
   std::string label() const;
 
+  // True when binding reported an error in it: what else seems wrong with it may only follow from
+  // that, and is better left unsaid.
+  bool is_broken() const { return broken_; }
+
   // The struct of one of this kind's tables. REQUIRES: the table was added to this kind, and is
   // of this struct.
   template <class Conf>
@@ -118,6 +122,7 @@ class ConfigSection {
   const Layout* layout_ = nullptr;
   std::string name_;
   Origin origin_;
+  bool broken_ = false;
   std::vector<const void*> confs_;  // by table of the kind; owned by the Config
   std::vector<Setting> settings_;   // sorted by key, then in order of entries
 };
@@ -160,5 +165,7 @@ class Config {
 // gatehouse.conf(5). Each key with type, default, range, help and example.
 std::string reference_text(const Schema& schema);
 std::string reference_man(const Schema& schema);
+// UTF-8 text that roff is to print as it is, on one line.
+std::string roff_literal(std::string_view text);
 
 }  // namespace gatehouse

@@ -164,13 +164,15 @@ class ConfigBinder {
     sort_settings(section.settings_);
     section.settings_.shrink_to_fit();
     for (const uint32_t key : kind.required) {
-      if (!section.settings_of(key).empty()) continue;
+      // A value that was refused has been told already.
+      if (kind.last_set[key] == serial_ || !section.settings_of(key).empty()) continue;
       const Directive& directive = *kind.layout->keys[key].directive;
       report(raw, nullptr, fmt::format("the key {} is missing", directive.name),
              fmt::format("expected: {} = {}", directive.name, directive.example));
     }
     // What a check would say of a section with errors may only follow from them.
     if (errors_.count() == errors_before) run_checks(kind, section);
+    section.broken_ = errors_.count() != errors_before;
     state_->kinds[found->second].sections.push_back(std::move(section));
   }
 

@@ -58,9 +58,10 @@ constexpr Directive kGatehouseDirectives[] = {
                                          "/var/log/gatehouse/error.log notice"),
     directive<&GatehouseConf::pid_file>("pid_file", "File that holds the master's process id.",
                                         "/run/gatehouse/gatehouse.pid"),
-    directive<&GatehouseConf::control>("control",
-                                       "Socket through which the gateway is steered and asked.",
-                                       "/run/gatehouse/control.sock"),
+    directive<&GatehouseConf::control>(
+        "control",
+        "Kept for the socket through which later versions are steered; this one makes none.",
+        "/run/gatehouse/control.sock"),
     directive<&GatehouseConf::drain_timeout>(
         "drain_timeout", "Time that exchanges have to finish when a worker stops gracefully.",
         "30s", range(std::chrono::milliseconds(0), std::chrono::hours(24))),
@@ -104,6 +105,11 @@ constexpr DirectiveTable kWorkersTable =
     directive_table<WorkersConf, check_workers>("workers", kWorkersDirectives);
 constexpr DirectiveTable kListenerSocketTable =
     directive_table<ListenerSocketConf, check_listener>("listener", kListenerSocketDirectives);
+
+std::vector<SocketAddress> addresses_of(const ListenerSocketConf& conf) {
+  if (!conf.address.empty()) return conf.address;
+  return {SocketAddress::ip(IpAddress::v4(0), 80)};
+}
 
 void add_process_sections(Schema& schema) {
   schema.add_section("gatehouse", NameRule::kNone, "The gateway as a whole.");
@@ -157,10 +163,17 @@ std::string ValueType<ErrorLogTarget>::expected() {
 Result<SocketAddress> ValueType<SocketAddress>::parse(std::string_view text) {
   Result<SocketAddress> parsed = SocketAddress::parse(text);
   if (parsed) return parsed;
-  // The text is quoted by whoever reports the error.
+  // The text is quoted by whoever reports the error, who also says what was expected.
   std::string message = parsed.error().message;
-  const std::string prefix = "'" + std::string(text) + "' is ";
-  if (message.starts_with(prefix)) message.erase(0, prefix.size());
+  const std::string quoted = "'" + std::string(text) + "'";
+  for (const std::string& prefix : {quoted + " is ", quoted + ": ", quoted + " "}) {
+    if (!message.starts_with(prefix)) continue;
+    message.erase(0, prefix.size());
+    break;
+  }
+  constexpr std::string_view kForms = ": expected 127.0.0.1:80, [::1]:80, *:80 or unix:/path";
+  const size_t forms = message.find(kForms);
+  if (forms != std::string::npos) message.erase(forms, kForms.size());
   return Error{std::move(message)};
 }
 std::string ValueType<SocketAddress>::format(const SocketAddress& value) {

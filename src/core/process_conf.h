@@ -61,6 +61,9 @@ struct ListenerSocketConf {
   int backlog = 4096;
 };
 
+// Where a listener accepts connections: what it says, or *:80 where it says nothing.
+std::vector<SocketAddress> addresses_of(const ListenerSocketConf& conf);
+
 extern const DirectiveTable kGatehouseTable;
 extern const DirectiveTable kWorkersTable;
 extern const DirectiveTable kListenerSocketTable;

@@ -12,6 +12,20 @@
 
 namespace gatehouse {
 
+namespace {
+
+constexpr std::string_view kUpstreamExpected = "the name of an [upstream] or http://ADDRESS:PORT";
+
+// The second line of an error about a name that nothing has.
+std::string suggestion(std::string_view name, const std::vector<std::string_view>& names,
+                       std::string_view expected) {
+  const std::string_view near = nearest_word(name, names);
+  return near.empty() ? "expected: " + std::string(expected)
+                      : "did you mean \"" + std::string(near) + "\"?";
+}
+
+}  // namespace
+
 class GenerationBuilder {
  public:
   GenerationBuilder(Generation& generation, const NameTable& names, ConfigErrors& errors)
@@ -35,6 +49,7 @@ class GenerationBuilder {
   const Upstream* find_upstream(std::string_view name) const;
   const Upstream* inline_upstream(const ConfigSection& section, const std::string& url);
   void add_listeners();
+  void check_sockets();
   void add_routes();
   void compile(Route& route);
   void build_routers();
@@ -91,15 +106,37 @@ class GenerationBuilder::Compile final : public RouteBuilder {
                           std::string_view key) override {
     action.origin = section().origin_of(table, key);
     if (!route_.action.name.empty()) {
-      return Error{"a route has one action, and " + std::string(route_.action.name) + " at " +
-                   section().where(route_.action.origin) + " is another than " +
-                   std::string(action.name) + " at " + section().where(action.origin)};
+      blame(table, key,
+            "a route has one; " + std::string(route_.action.name) + " stands at " +
+                section().where(route_.action.origin),
+            0);
+      return Error{"a second action"};
     }
     route_.action = std::move(action);
     return {};
   }
 
-  void set_module(const Module& module) { module_ = &module; }
+  void blame(const DirectiveTable& table, std::string_view key, std::string expected,
+             size_t entry) override {
+    blamed_ = {&table, key, std::move(expected), entry};
+  }
+
+  // Lets every module add what the section asks of it, and reports what it refuses; false where
+  // one did.
+  bool run_modules() {
+    bool all_done = true;
+    for (const Module* module : owner_.generation_.modules_) {
+      if (module->compile_route == nullptr) continue;
+      module_ = module;
+      blamed_ = {};
+      const Result<void> done = module->compile_route(*this);
+      if (done) continue;
+      all_done = false;
+      section().report(owner_.errors_, *blamed_.table, blamed_.key, done.error().message,
+                       std::move(blamed_.expected), blamed_.entry);
+    }
+    return all_done;
+  }
 
  private:
   void keep(std::unique_ptr<ModuleState> state) override {
@@ -110,6 +147,13 @@ class GenerationBuilder::Compile final : public RouteBuilder {
   Route& route_;
   Listener* listener_;
   const Module* module_ = nullptr;
+  struct Blamed {
+    const DirectiveTable* table = &kRouteTable;
+    std::string_view key;
+    std::string expected;
+    size_t entry = 0;
+  };
+  Blamed blamed_;
 };
 
 void GenerationBuilder::add_upstreams() {
@@ -147,7 +191,7 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
       if (other.address_text != target.address_text) continue;
       section->report(errors_, kUpstreamTable, "target",
                       "the same target as at " + section->where(other.origin),
-                      "one line for each target; a weight gives it a larger share", i);
+                      "expected: one line for each target; a weight gives it a larger share", i);
     }
     upstream.targets.push_back(std::move(target));
   }
@@ -166,7 +210,7 @@ const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
   const Result<TargetConf> target = ValueType<TargetConf>::parse(url);
   if (!target) {
     section.report(errors_, kRouteTable, "upstream", target.error().message,
-                   "the name of an [upstream] or http://ADDRESS:PORT");
+                   "expected: " + std::string(kUpstreamExpected));
     return nullptr;
   }
   auto upstream = std::make_unique<Upstream>();
@@ -193,13 +237,7 @@ void GenerationBuilder::add_listeners() {
     fallback->fallback = true;
     fallback->section = &config().defaults("route");
     fallback->conf = &fallback->section->get<RouteConf>(kRouteTable);
-    Compile compile(*this, *fallback, listener.get());
-    for (const Module* module : generation_.modules_) {
-      if (module->compile_route == nullptr) continue;
-      compile.set_module(*module);
-      const Result<void> done = module->compile_route(compile);
-      if (!done) fallback->section->report(errors_, kRouteTable, {}, done.error().message);
-    }
+    Compile(*this, *fallback, listener.get()).run_modules();
     listener->fallback = std::move(fallback);
     listeners_.emplace(listener->name, listener.get());
     generation_.listeners_.push_back(std::move(listener));
@@ -207,6 +245,43 @@ void GenerationBuilder::add_listeners() {
   for (const ConfigSection& section : config().sections("listener")) add(section);
   // Without any [listener] there is one on port 80.
   if (generation_.listeners_.empty()) add(config().defaults("listener"));
+  check_sockets();
+}
+
+// The master would refuse both when it binds, but knows no lines, and -t would not have said so.
+void GenerationBuilder::check_sockets() {
+  struct Taker {
+    const ConfigSection* section;
+    Origin origin;
+  };
+  std::map<SocketAddress, Taker> taken;
+  for (const auto& listener : generation_.listeners_) {
+    const ConfigSection& section = *listener->section;
+    const auto& conf = section.get<ListenerSocketConf>(kListenerSocketTable);
+    if (conf.pool != kDefaultPool && config().find("workers", conf.pool) == nullptr) {
+      std::vector<std::string_view> names{kDefaultPool};
+      for (const ConfigSection& pool : config().sections("workers")) names.push_back(pool.name());
+      section.report(errors_, kListenerSocketTable, "pool",
+                     "there is no [workers " + conf.pool + "]",
+                     suggestion(conf.pool, names, "the name of a [workers] section, or default"));
+    }
+    if (section.is_broken()) continue;
+    const std::string_view key = conf.address.empty() ? "" : "address";
+    const std::vector<SocketAddress> addresses = addresses_of(conf);
+    for (size_t i = 0; i < addresses.size(); ++i) {
+      // Port 0 lets the kernel pick, so that giving it twice means two ports.
+      if (!addresses[i].is_unix() && addresses[i].port() == 0) continue;
+      const Origin origin =
+          key.empty() ? section.origin() : section.origin_of(kListenerSocketTable, key, i);
+      const auto [other, is_new] = taken.emplace(addresses[i], Taker{&section, origin});
+      // A section that repeats itself was told so when it was bound.
+      if (is_new || other->second.section == &section) continue;
+      section.report(
+          errors_, kListenerSocketTable, key,
+          other->second.section->label() + " has the address " + addresses[i].format() + " already",
+          "first: " + section.where(other->second.origin), i);
+    }
+  }
 }
 
 void GenerationBuilder::add_routes() {
@@ -227,15 +302,19 @@ void GenerationBuilder::add_routes() {
     for (size_t i = 0; i < route->conf->listener.size(); ++i) {
       const std::string& name = route->conf->listener[i];
       const auto found = listeners_.find(name);
+      if (std::find(route->conf->listener.begin(), route->conf->listener.begin() + i, name) !=
+          route->conf->listener.begin() + i) {
+        section.report(errors_, kRouteTable, "listener", "given twice", {}, i);
+        continue;
+      }
       if (found != listeners_.end()) {
         routes_of_[found->second].push_back(route.get());
         continue;
       }
       std::vector<std::string_view> names;
       for (const auto& listener : generation_.listeners_) names.push_back(listener->name);
-      const std::string_view near = nearest_word(name, names);
       section.report(errors_, kRouteTable, "listener", "there is no [listener " + name + "]",
-                     near.empty() ? "" : "did you mean \"" + std::string(near) + "\"?", i);
+                     suggestion(name, names, "the names of [listener] sections"), i);
     }
     generation_.routes_.push_back(std::move(route));
   }
@@ -257,24 +336,20 @@ void GenerationBuilder::compile(Route& route) {
     } else if (!is_url) {
       std::vector<std::string_view> names;
       for (const auto& other : upstreams_) names.push_back(other.first);
-      const std::string_view near = nearest_word(name, names);
+      // An address without its scheme is the likeliest slip.
+      const bool is_address = name.find(':') != std::string::npos &&
+                              ValueType<TargetConf>::parse("http://" + name).ok();
       section.report(errors_, kRouteTable, "upstream", "there is no [upstream " + name + "]",
-                     near.empty() ? "the name of an [upstream] or http://ADDRESS:PORT"
-                                  : "did you mean \"" + std::string(near) + "\"?");
+                     is_address ? "did you mean \"http://" + name + "\"?"
+                                : suggestion(name, names, kUpstreamExpected));
     }
   }
-  bool failed = false;
-  for (const Module* module : generation_.modules_) {
-    if (module->compile_route == nullptr) continue;
-    compile.set_module(*module);
-    const Result<void> done = module->compile_route(compile);
-    if (done) continue;
-    section.report(errors_, kRouteTable, {}, done.error().message);
-    failed = true;
-  }
-  if (route.action.name.empty() && name.empty() && bound_ && !failed) {
+  // What modules would say of a section with errors may only follow from them.
+  if (section.is_broken()) return;
+  const bool all_done = compile.run_modules();
+  if (all_done && route.action.name.empty() && name.empty()) {
     section.report(errors_, kRouteTable, {}, "the route has no action",
-                   "one of: upstream, reply, redirect, metrics");
+                   "expected: one of upstream, reply, redirect, metrics");
   }
 }
 

@@ -103,6 +103,11 @@ class RouteBuilder {
   // A route has exactly one action; a second one is an error that names both lines.
   virtual Result<void> set_action(Action action, const DirectiveTable& table,
                                   std::string_view key) = 0;
+  // The error that compile_route is about to return is about this key (its entry number `entry`,
+  // where it is a list): its line and value are shown, and `expected` below them. Without it the
+  // error names the section alone.
+  virtual void blame(const DirectiveTable& table, std::string_view key, std::string expected = {},
+                     size_t entry = 0) = 0;
   // Keeps `state` alive as long as the generation. Returns it.
   template <typename T>
   T* own(std::unique_ptr<T> state) {

@@ -1,6 +1,7 @@
 // The directive tables of [listener], [route] and [upstream] as far as HTTP itself goes.
 #include "http/route_conf.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace gatehouse {
@@ -25,7 +26,7 @@ constexpr Directive kListenerDirectives[] = {
         range(milliseconds(1), hours(24))),
     directive<&ListenerConf::keepalive_requests>(
         "keepalive_requests", "Requests served over one client connection; 0 means no cap.",
-        "10000"),
+        "10000", expects("a number; 0 means no cap")),
     directive<&ListenerConf::write_timeout>("write_timeout",
                                             "How long a client may take no byte of a response.",
                                             "30s", range(milliseconds(1), hours(24))),
@@ -50,7 +51,7 @@ constexpr Directive kListenerDirectives[] = {
 constexpr Directive kRouteDirectives[] = {
     directive<&RouteConf::listener>(
         "listener", "Listeners the route belongs to; all of them where none is named.", "public",
-        DirectiveFlag::kWords),
+        DirectiveFlag::kWords, expects("the names of [listener] sections")),
     directive<&RouteConf::host>("host", "Hosts the route answers for.", "example.com *.example.com",
                                 DirectiveFlag::kNotInherited),
     directive<&RouteConf::path>("path", "Paths the route answers for; one pattern a line.",
@@ -106,14 +107,24 @@ constexpr Directive kUpstreamDirectives[] = {
         range(milliseconds(0), hours(24 * 30))),
     directive<&UpstreamConf::keepalive_requests>(
         "upstream_keepalive_requests",
-        "Requests sent over one connection to a target; 0 means no cap.", "10000"),
+        "Requests sent over one connection to a target; 0 means no cap.", "10000",
+        expects("a number; 0 means no cap")),
     directive<&UpstreamConf::connect_tries>(
         "connect_tries", "Targets tried where connecting fails.", "3", range(1, 64)),
 };
 
-// HOST[:PORT] of letters, digits, '-' and '.'; says what is wrong with anything else.
+// HOST[:PORT] of letters, digits, '-', '_' and '.'; says what is wrong with anything else. Comes
+// here too: an address whose port is none.
 Result<void> check_host_name(std::string_view text) {
-  const size_t colon = text.find(':');
+  size_t colon = text.rfind(':');
+  if (colon != std::string_view::npos && text.find(']', colon) != std::string_view::npos) {
+    colon = std::string_view::npos;
+  }
+  if (colon != std::string_view::npos) {
+    const std::string_view digits = text.substr(colon + 1);
+    const Result<uint64_t> port = parse_unsigned(digits, 65535);
+    if (!port || *port == 0) return Error{"\"" + std::string(digits) + "\" is not a port"};
+  }
   const std::string_view host = text.substr(0, colon);
   const bool legal = !host.empty() && host.size() <= 253 && host.front() != '.' &&
                      host.find("..") == std::string_view::npos &&
@@ -122,13 +133,6 @@ Result<void> check_host_name(std::string_view text) {
                          "0123456789-._") == std::string_view::npos &&
                      host.find_first_not_of("0123456789.") != std::string_view::npos;
   if (!legal) return Error{"\"" + std::string(host) + "\" is neither an address nor a host name"};
-  if (colon == std::string_view::npos) return {};
-  const std::string_view digits = text.substr(colon + 1);
-  uint32_t port = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-  if (error != std::errc() || end != digits.data() + digits.size() || port < 1 || port > 65535) {
-    return Error{"\"" + std::string(digits) + "\" is not a port"};
-  }
   return {};
 }
 
@@ -194,7 +198,18 @@ std::string ValueType<TargetConf>::expected() {
 }
 
 Result<NetworkPrefix> ValueType<NetworkPrefix>::parse(std::string_view text) {
-  return NetworkPrefix::parse(text);
+  Result<NetworkPrefix> parsed = NetworkPrefix::parse(text);
+  if (parsed) return parsed;
+  // The text is quoted by whoever reports the error, who also says what was expected.
+  std::string message = parsed.error().message;
+  const std::string quoted = "'" + std::string(text) + "'";
+  for (const std::string& prefix : {quoted + " is ", quoted + ": ", quoted + " "}) {
+    if (!message.starts_with(prefix)) continue;
+    message.erase(0, prefix.size());
+    break;
+  }
+  message.resize(std::min(message.size(), message.find(": expected")));
+  return Error{std::move(message)};
 }
 std::string ValueType<NetworkPrefix>::format(const NetworkPrefix& prefix) {
   return prefix.format();

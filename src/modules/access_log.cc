@@ -18,8 +18,9 @@
 // Shared: nothing but the file, and the mark that tells who left half a line in it. A full disk
 // stops no traffic: lines are dropped and counted.
 // Leaves out: requests whose first byte never came, which are connections and not exchanges.
-#include <fmt/format.h>
+#include <algorithm>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
@@ -166,14 +167,19 @@ constexpr DirectiveTable kRouteLogTable =
 
 constexpr const DirectiveTable* kTables[] = {&kAccessLogTable, &kRouteLogTable};
 
-Result<void> add_log(RouteBuilder& builder, const std::string& name, std::string_view key) {
+// `entry`: the name's place in the key; where it was not named there, `key` is empty.
+Result<void> add_log(RouteBuilder& builder, const std::string& name, std::string_view key,
+                     size_t entry) {
   const ConfigSection* section = builder.config().find("log", name);
   if (section == nullptr) {
     std::vector<std::string_view> names;
     for (const ConfigSection& each : builder.config().sections("log")) names.push_back(each.name());
     const std::string_view nearest = nearest_word(name, names);
-    if (nearest.empty()) return Error{fmt::format("there is no [log {}]", name)};
-    return Error{fmt::format("there is no [log {}]; did you mean \"{}\"?", name, nearest)};
+    builder.blame(kRouteLogTable, key,
+                  nearest.empty() ? "expected: names of [log] sections, or off"
+                                  : fmt::format("did you mean \"{}\"?", nearest),
+                  entry);
+    return Error{fmt::format("there is no [log {}]", name)};
   }
   auto log = std::make_unique<RouteLog>();
   log->name = name;
@@ -186,15 +192,16 @@ Result<void> compile_route(RouteBuilder& builder) {
   const std::vector<std::string>& logs = builder.section().get<RouteLogConf>(kRouteLogTable).log;
   if (logs.empty()) {
     if (builder.config().find("log", kDefaultLog) == nullptr) return {};
-    return add_log(builder, std::string(kDefaultLog), "");
+    return add_log(builder, std::string(kDefaultLog), "", 0);
   }
   if (logs.size() == 1 && logs.front() == kOff) return {};
   for (size_t i = 0; i < logs.size(); ++i) {
-    if (logs[i] == kOff) return Error{"log = off stands alone"};
-    for (size_t j = 0; j < i; ++j) {
-      if (logs[i] == logs[j]) return Error{fmt::format("log names \"{}\" twice", logs[i])};
+    const auto here = logs.begin() + static_cast<std::ptrdiff_t>(i);
+    if (logs[i] == kOff || std::find(logs.begin(), here, logs[i]) != here) {
+      builder.blame(kRouteLogTable, "log", "expected: names of [log] sections, or off alone", i);
+      return Error{logs[i] == kOff ? "off stands beside a name" : "given twice"};
     }
-    if (Result<void> added = add_log(builder, logs[i], "log"); !added) return added;
+    if (Result<void> added = add_log(builder, logs[i], "log", i); !added) return added;
   }
   return {};
 }

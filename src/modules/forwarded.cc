@@ -16,6 +16,8 @@
 //
 // Nothing is shared and nothing can fill up. Names in Forwarded ("_hidden", "unknown") are not
 // addresses: the walk ends before them.
+#include <algorithm>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -209,13 +211,16 @@ constexpr Directive kDirectives[] = {
         "via", "Adds a Via field to requests, as RFC 9110 asks of every gateway.", "off"),
 };
 
-Result<void> check(const ForwardedConf& conf) {
-  for (const ForwardedStyle style : conf.forwarded) {
-    if (style == ForwardedStyle::kOff && conf.forwarded.size() > 1) {
-      return Error{"forwarded = off cannot stand with another word"};
+void check(const ForwardedConf& conf, SectionErrors& errors) {
+  for (size_t i = 0; i < conf.forwarded.size(); ++i) {
+    const auto before = conf.forwarded.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(conf.forwarded.begin(), before, conf.forwarded[i]) != before) {
+      errors.add("forwarded", "given twice", {}, i);
+    } else if (conf.forwarded[i] == ForwardedStyle::kOff && conf.forwarded.size() > 1) {
+      errors.add("forwarded", "off stands beside another word", "expected: off alone, or x rfc7239",
+                 i);
     }
   }
-  return {};
 }
 
 constexpr DirectiveTable kTable = directive_table<ForwardedConf, &check>("route", kDirectives);

@@ -202,12 +202,10 @@ Result<std::string> read_small_file(const std::string& path) {
 void check(const ReplyConf& conf, SectionErrors& errors) {
   const bool text = conf.reply && !conf.reply->text.source().empty();
   if (!conf.reply) {
-    if (!conf.body.empty())
-      errors.add("reply_body", "there is no reply that it belongs to",
-                 "expected: reply = STATUS too");
-    if (!conf.file.empty())
-      errors.add("reply_file", "there is no reply that it belongs to",
-                 "expected: reply = STATUS too");
+    constexpr std::string_view kProblem = "the route has no reply that this could be a part of";
+    constexpr std::string_view kExpected = "expected: a line such as reply = 200 beside it";
+    if (!conf.body.empty()) errors.add("reply_body", std::string(kProblem), std::string(kExpected));
+    if (!conf.file.empty()) errors.add("reply_file", std::string(kProblem), std::string(kExpected));
     return;
   }
   if (int{text} + int{!conf.body.empty()} + int{!conf.file.empty()} > 1) {
@@ -216,7 +214,8 @@ void check(const ReplyConf& conf, SectionErrors& errors) {
                "expected: one of a text after the status, reply_body, reply_file");
   }
   if (has_no_body(conf.reply->status) && (text || !conf.body.empty() || !conf.file.empty())) {
-    errors.add("reply", "a response of this status has no body");
+    errors.add("reply", "a response of this status has no body",
+               "expected: the status alone, without reply_body and reply_file");
   }
 }
 
@@ -230,8 +229,9 @@ constexpr Directive kDirectives[] = {
         "reply_file",
         "A file with the reply's body, read when the configuration is loaded; relative to the "
         "configuration file.",
-        "page.html", DirectiveFlag::kNotInherited),
-    directive<&ReplyConf::type>("reply_type", "The content type of the reply.", "application/json"),
+        "page.html", DirectiveFlag::kNotInherited, expects("the path of a file")),
+    directive<&ReplyConf::type>("reply_type", "The content type of the reply.", "application/json",
+                                expects("a media type such as text/html or application/json")),
     directive<&ReplyConf::header>("reply_header", "A header field of the reply.",
                                   "Cache-Control: no-store"),
 };
@@ -258,7 +258,7 @@ Result<void> set_body(const ConfigSection& section, const ReplyConf& conf, Reply
   state.type = conf.type.empty() ? std::string(kPlainText) : conf.type;
   if (!conf.file.empty()) {
     Result<std::string> text = read_small_file(path_beside(section, conf.file));
-    if (!text) return Error{"reply_file: " + text.error().message};
+    if (!text) return text.error();
     state.literal = std::move(*text);
     if (conf.type.empty()) state.type = type_of_file(conf.file);
     return {};
@@ -289,7 +289,10 @@ Result<void> compile(RouteBuilder& builder) {
   state->status = conf.reply->status;
   state->header = conf.header;
   const Result<void> body = set_body(builder.section(), conf, *state);
-  if (!body) return body.error();
+  if (!body) {
+    builder.blame(kTable, "reply_file", "expected: a file of at most 1 MiB that can be read");
+    return body.error();
+  }
 
   Action action;
   action.instant = &reply;

@@ -208,4 +208,5 @@ def test_an_unknown_log_is_an_error(folder):
                    "[route a]\nreply = 200\nlog = acess\n")
     checked = run_gatehouse("-t", "-c", path)
     assert checked.returncode != 0
-    assert 'there is no [log acess]; did you mean "access"?' in checked.stderr
+    assert 'x.conf:7: [route a] log = acess: there is no [log acess]' in checked.stderr
+    assert 'did you mean "access"?' in checked.stderr

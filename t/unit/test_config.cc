@@ -345,6 +345,19 @@ Test(config, required_keys_may_come_from_defaults) {
        "f:1: [upstream u]: the key target is missing\n"
        "    expected: target = http://127.0.0.1:80\n");
   bind("[defaults]\ntarget = t\n[upstream u]\n");
+  // What was written and refused is not missing too.
+  bind("[upstream u]\ntarget =\n", "f:2: [upstream u] target: no value\n    expected: text\n");
+}
+
+Test(config, sections_know_that_something_is_wrong_with_them) {
+  ConfigErrors errors;
+  const Config config =
+      Config::bind(ConfigSource::from_text(
+                       "f", "[route a]\nzebra = 1\n[route b]\n[listener x]\nhead_max = 1025\n"),
+                   make_schema(), errors);
+  cr_assert(config.find("route", "a")->is_broken());
+  cr_assert_not(config.find("route", "b")->is_broken());
+  cr_assert(config.find("listener", "x")->is_broken(), "a check refused it");
 }
 
 Test(config, checks_run_on_sections_without_errors) {

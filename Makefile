@@ -26,8 +26,8 @@ quiet := $(if $(filter 1,$(V)),,@)
 bootstrapping := run check bench soak fuzz lint help clean distclean dist format
 goals := $(or $(MAKECMDGOALS),all)
 
-.PHONY: all run check check-unit check-fault check-conf check-e2e lint format fuzz bench soak \
-        install uninstall dist clean distclean help
+.PHONY: all run check check-unit check-fault check-conf check-e2e lint format man fuzz bench \
+        soak install uninstall dist clean distclean help
 
 # ---- Targets that work before anything is configured -------------------------------------------
 
@@ -38,6 +38,7 @@ help:
 	@echo 'check-unit check-fault check-conf check-e2e   one kind of test'
 	@echo 'lint         clang-format, clang-tidy, the house rules'
 	@echo 'format       let clang-format rewrite the sources'
+	@echo 'man          write man/gatehouse.conf.5 anew from the directive tables'
 	@echo 'fuzz         each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'bench soak   measure; hold out (ARGS=... is passed on)'
 	@echo 'install uninstall   with DESTDIR= and the paths given to configure'
@@ -76,6 +77,12 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
 formatted := $(wildcard src/*.cc src/*/*.h src/*/*.cc t/*/*.h t/*/*.cc)
+
+# The manual of the configuration comes from the directive tables; it is committed.
+man: all
+	@$(BUILD)/gatehouse reference --man > $(BUILD)/reference.man
+	sed -e '/^@REFERENCE@$$/{' -e 'r $(BUILD)/reference.man' -e 'd' -e '}' \
+	  man/gatehouse.conf.5.in > man/gatehouse.conf.5
 
 format:
 	clang-format -i $(formatted)

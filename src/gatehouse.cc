@@ -35,6 +35,7 @@
 #include "core/shared_memory.h"
 #include "http/explain.h"
 #include "http/generation.h"
+#include "http/reference.h"
 #include "http/worker.h"
 #include "modules/registry.h"
 
@@ -50,7 +51,7 @@ constexpr std::string_view kUsage =
     "  gatehouse explain [-c FILE] 'METHOD URL' [-H 'Name: value']... [--client ADDRESS]\n"
     "                    [--listener NAME] [--json]\n"
     "                                           tell what would answer a request, and why\n"
-    "  gatehouse reference [--man]              describe every section and directive\n"
+    "  gatehouse reference [--man]              describe every directive, $variable and reason\n"
     "  gatehouse -v | -V | -h                   version | version and build | this text\n"
     "\n"
     "The configuration is " GATEHOUSE_CONFIG_FILE " unless -c names another.\n";
@@ -209,10 +210,7 @@ ProcessPlan make_plan(const Loaded& loaded, bool foreground) {
         listener->section->get<ListenerSocketConf>(kListenerSocketTable);
     ListenerPlan entry;
     entry.name = listener->name;
-    entry.addresses = socket.address;
-    if (entry.addresses.empty()) {
-      entry.addresses.push_back(*SocketAddress::parse("*:80"));
-    }
+    entry.addresses = addresses_of(socket);
     entry.pool = socket.pool;
     entry.backlog = socket.backlog;
     plan.listeners.push_back(std::move(entry));
@@ -315,7 +313,10 @@ int run_command(const CommandLine& line) {
     }
     case Command::kReference: {
       const Schema schema = make_schema(all_modules());
-      std::fputs((line.man ? reference_man(schema) : reference_text(schema)).c_str(), stdout);
+      std::fputs((line.man ? reference_man(schema) + http_reference_man()
+                           : reference_text(schema) + http_reference_text())
+                     .c_str(),
+                 stdout);
       return 0;
     }
     case Command::kVersion:

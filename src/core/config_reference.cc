@@ -51,10 +51,28 @@ std::string header_of(const Schema::Kind& kind) {
   return {};
 }
 
-// Text that roff takes literally, on one line.
-std::string roff(std::string_view text) {
+// The character beyond ASCII that begins at `i`, by its number; `i` is left at its last byte.
+// REQUIRES: `text` is UTF-8.
+std::string roff_character(std::string_view text, size_t& i) {
+  const auto lead = static_cast<unsigned char>(text[i]);
+  const unsigned following = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
+  unsigned number = lead & (0x3FU >> following);
+  for (unsigned n = 0; n < following && i + 1 < text.size(); ++n) {
+    number = number << 6 | (static_cast<unsigned char>(text[++i]) & 0x3FU);
+  }
+  return fmt::format("\\[u{:04X}]", number);
+}
+
+}  // namespace
+
+std::string roff_literal(std::string_view text) {
   std::string escaped;
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if ((c & 0x80) != 0) {
+      escaped += roff_character(text, i);
+      continue;
+    }
     switch (c) {
       case '\\':
         escaped += "\\e";
@@ -86,8 +104,6 @@ std::string roff(std::string_view text) {
   return escaped;
 }
 
-}  // namespace
-
 std::string reference_text(const Schema& schema) {
   std::string text;
   for (const Schema::Kind& kind : schema.kinds()) {
@@ -112,20 +128,22 @@ std::string reference_text(const Schema& schema) {
 std::string reference_man(const Schema& schema) {
   std::string text;
   for (const Schema::Kind& kind : schema.kinds()) {
-    text += ".SS \"" + roff(header_of(kind)) + "\"\n";
-    if (!kind.help.empty()) text += roff(kind.help) + "\n";
+    text += ".SS \"" + roff_literal(header_of(kind)) + "\"\n";
+    if (!kind.help.empty()) text += roff_literal(kind.help) + "\n";
     for (const DirectiveTable* table : kind.tables) {
       for (const Directive& directive : table->directives) {
         const std::string by_default = default_text(*table, directive);
         const std::string note = notes(kind, directive);
-        text += ".TP\n.B " + roff(directive.name) + "\n" + roff(directive.help) + "\n";
-        text += ".br\nExpected: " + roff(directive.expected()) + ".\n";
+        text +=
+            ".TP\n.B " + roff_literal(directive.name) + "\n" + roff_literal(directive.help) + "\n";
+        text += ".br\nExpected: " + roff_literal(directive.expected()) + ".\n";
         text += ".br\nDefault: " +
-                (by_default.empty() ? "not set" : "\\fB" + roff(by_default) + "\\fR") + ".\n";
+                (by_default.empty() ? "not set" : "\\fB" + roff_literal(by_default) + "\\fR") +
+                ".\n";
         text += ".br\nExample: \\fB" +
-                roff(std::string(directive.name) + " = " + std::string(directive.example)) +
+                roff_literal(std::string(directive.name) + " = " + std::string(directive.example)) +
                 "\\fR\n";
-        if (!note.empty()) text += ".br\n" + roff(note) + "\n";
+        if (!note.empty()) text += ".br\n" + roff_literal(note) + "\n";
       }
     }
   }

@@ -90,5 +90,13 @@ Test(config_reference, examples_of_the_process_tables_are_legal) {
   }
 }
 
+Test(config_reference, roff_takes_a_text_literally) {
+  cr_assert(roff_literal("a-b \\ 'c' ^~`\"") == "a\\-b \\e \\(aqc\\(aq \\(ha\\(ti\\(ga\\(dq");
+  cr_assert(roff_literal(".dot") == "\\&.dot");
+  // Two, three and four bytes of UTF-8; the last one cut off.
+  cr_assert(roff_literal("ü…😀.") == "\\[u00FC]\\[u2026]\\[u1F600].");
+  cr_assert(roff_literal("\xe2\x80") == "\\[u0080]");
+}
+
 }  // namespace
 }  // namespace gatehouse

@@ -2,6 +2,7 @@
 #include "http/generation.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <map>
 #include <unordered_map>
 
@@ -302,8 +303,8 @@ void GenerationBuilder::add_routes() {
     for (size_t i = 0; i < route->conf->listener.size(); ++i) {
       const std::string& name = route->conf->listener[i];
       const auto found = listeners_.find(name);
-      if (std::find(route->conf->listener.begin(), route->conf->listener.begin() + i, name) !=
-          route->conf->listener.begin() + i) {
+      const auto here = route->conf->listener.begin() + static_cast<std::ptrdiff_t>(i);
+      if (std::find(route->conf->listener.begin(), here, name) != here) {
         section.report(errors_, kRouteTable, "listener", "given twice", {}, i);
         continue;
       }

@@ -23,7 +23,7 @@ namespace gatehouse {
 
 namespace {
 
-constexpr std::string_view kMagic = "gatehouse configuration 1\n";
+constexpr std::string_view kMagic = "gatehouse configuration 2\n";
 constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 constexpr size_t kMaxProblems = 1000;
 
@@ -335,6 +335,10 @@ Result<ConfigSource> ConfigSource::from_memfd(int fd) {
     if (unpacker.number(1) == 1) value = unpacker.text();
     source.environment_.emplace(std::move(name), std::move(value));
   }
+  for (uint64_t left = unpacker.number(bytes.size()); left > 0 && unpacker.ok(); --left) {
+    std::string path = unpacker.text();
+    source.attachments_.emplace(std::move(path), unpacker.text());
+  }
   if (!unpacker.at_end() || source.files_.empty()) return malformed;
   return source;
 }
@@ -361,6 +365,11 @@ std::string ConfigSource::serialize() const {
     put(out, uint64_t{value ? 1U : 0U});
     if (value) put(out, std::string_view(*value));
   }
+  put(out, attachments_.size());
+  for (const auto& [path, text] : attachments_) {
+    put(out, std::string_view(path));
+    put(out, std::string_view(text));
+  }
   return out;
 }
 
@@ -375,6 +384,21 @@ std::vector<uint32_t> ConfigSource::included_at(Origin origin) const {
 const std::string* ConfigSource::environment(std::string_view name) const {
   const auto found = environment_.find(name);
   return found == environment_.end() || !found->second ? nullptr : &*found->second;
+}
+
+Result<std::string_view> ConfigSource::attachment(const std::string& path, Origin origin,
+                                                  size_t max) const {
+  const std::string full = relative_to(files_[origin.file].path, path);
+  auto found = attachments_.find(full);
+  if (found == attachments_.end()) {
+    Result<FileBytes> file = read_file(full, FileKind::kRegular);
+    if (!file) return file.error();
+    found = attachments_.emplace(full, std::move(file->text)).first;
+  }
+  if (found->second.size() > max) {
+    return Error{full + " is larger than " + std::to_string(max) + " bytes"};
+  }
+  return std::string_view(found->second);
 }
 
 std::string ConfigSource::where(Origin origin) const {

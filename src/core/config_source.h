@@ -74,6 +74,12 @@ class ConfigSource {
   // "FILE:LINE", or "default" for line 0.
   std::string where(Origin origin) const;
 
+  // The bytes of a regular file that a directive names (a page, a list): read on the first call and
+  // kept, so that a worker that compiles this source later, with fewer rights and in another
+  // folder, gets what the first to compile it got. `path` is relative to the file of `origin`.
+  // Fails when it cannot be read or is larger than `max` bytes.
+  Result<std::string_view> attachment(const std::string& path, Origin origin, size_t max) const;
+
   // Size of all files together.
   size_t bytes() const;
 
@@ -88,6 +94,7 @@ class ConfigSource {
   std::vector<ConfigFile> files_;
   std::vector<IncludeProblem> problems_;
   std::map<std::string, std::optional<std::string>, std::less<>> environment_;
+  mutable std::map<std::string, std::string, std::less<>> attachments_;  // by path
 };
 
 }  // namespace gatehouse

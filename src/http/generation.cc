@@ -74,6 +74,7 @@ class GenerationBuilder::Compile final : public RouteBuilder {
   const ConfigSection& section() const override { return *route_.section; }
   const Config& config() const override { return owner_.config(); }
   bool is_fallback() const override { return route_.fallback; }
+  const ConfigSource& source() const override { return *owner_.generation_.source_; }
   const Listener* listener() const override { return listener_; }
 
   void add_hook(Phase phase, HookFunction function, const void* state, const DirectiveTable& table,

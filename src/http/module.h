@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "core/config.h"
+#include "core/config_source.h"
 #include "core/directive.h"
 #include "core/result.h"
 #include "core/task.h"
@@ -94,6 +95,8 @@ class RouteBuilder {
   virtual const ConfigSection& section() const = 0;
   virtual const Config& config() const = 0;
   virtual bool is_fallback() const = 0;
+  // Where the section was read from; for files that directives name.
+  virtual const ConfigSource& source() const = 0;
   // The listener whose fallback is compiled; null for a route.
   virtual const Listener* listener() const = 0;
 

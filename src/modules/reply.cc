@@ -24,18 +24,13 @@
 // without variables costs nothing to make. Without a body the status' own words are sent.
 //
 // Nothing is shared. Leaves out: ranges, ETags and big files, which are the work of a file server.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "core/unique_fd.h"
 #include "http/chars.h"
 #include "http/h1_writer.h"
 #include "http/module.h"
@@ -181,24 +176,6 @@ std::string_view type_of_file(std::string_view path) {
   return "application/octet-stream";
 }
 
-Result<std::string> read_small_file(const std::string& path) {
-  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) return errno_error(path, errno);
-  struct stat info {};
-  if (fstat(fd.get(), &info) != 0) return errno_error(path, errno);
-  if (!S_ISREG(info.st_mode)) return Error{path + " is not a regular file"};
-  std::string text;
-  while (true) {
-    char piece[16384];
-    const ssize_t got = read(fd.get(), piece, sizeof piece);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return errno_error(path, errno);
-    if (got == 0) return text;
-    text.append(piece, static_cast<size_t>(got));
-    if (text.size() > kReplyFileMax) return Error{path + " is larger than 1 MiB"};
-  }
-}
-
 void check(const ReplyConf& conf, SectionErrors& errors) {
   const bool text = conf.reply && !conf.reply->text.source().empty();
   if (!conf.reply) {
@@ -246,20 +223,14 @@ TextEscape escape_for(std::string_view type) {
   return type.find("json") != std::string_view::npos ? TextEscape::kJson : TextEscape::kNone;
 }
 
-// The path of reply_file, relative to the file that names it.
-std::string path_beside(const ConfigSection& section, const std::string& path) {
-  if (path.starts_with('/')) return path;
-  const std::string place = section.where(section.origin_of(kTable, "reply_file"));
-  const size_t slash = place.rfind('/', place.rfind(':'));
-  return slash == std::string::npos ? path : place.substr(0, slash + 1) + path;
-}
-
-Result<void> set_body(const ConfigSection& section, const ReplyConf& conf, ReplyState& state) {
+Result<void> set_body(const RouteBuilder& builder, const ReplyConf& conf, ReplyState& state) {
   state.type = conf.type.empty() ? std::string(kPlainText) : conf.type;
   if (!conf.file.empty()) {
-    Result<std::string> text = read_small_file(path_beside(section, conf.file));
+    const Origin origin = builder.section().origin_of(kTable, "reply_file");
+    const Result<std::string_view> text =
+        builder.source().attachment(conf.file, origin, kReplyFileMax);
     if (!text) return text.error();
-    state.literal = std::move(*text);
+    state.literal = *text;
     if (conf.type.empty()) state.type = type_of_file(conf.file);
     return {};
   }
@@ -288,7 +259,7 @@ Result<void> compile(RouteBuilder& builder) {
   auto state = std::make_unique<ReplyState>();
   state->status = conf.reply->status;
   state->header = conf.header;
-  const Result<void> body = set_body(builder.section(), conf, *state);
+  const Result<void> body = set_body(builder, conf, *state);
   if (!body) {
     builder.blame(kTable, "reply_file", "expected: a file of at most 1 MiB that can be read");
     return body.error();

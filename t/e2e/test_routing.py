@@ -1,5 +1,7 @@
 """Which route takes a request, and what reply and redirect send, with a real gateway."""
 import json
+import os
+import signal
 
 import pytest
 
@@ -217,6 +219,16 @@ def test_a_file_is_read_when_the_configuration_is_loaded(gateway, folder):
         assert response.get("Content-Type") == "text/html; charset=utf-8"
         with open(f"{folder}/page.html", "w") as file:
             file.write("changed")
+
+
+def test_a_replacement_worker_serves_the_file_as_it_was(gateway, folder):
+    with open(f"{folder}/page.html", "w") as file:
+        file.write("as it was")
+    running = gateway(LISTENER + f"[route page]\nreply = 200\nreply_file = {folder}/page.html\n")
+    running.sent = None
+    os.unlink(f"{folder}/page.html")
+    running.send_signal(signal.SIGKILL, running.worker)
+    assert running.get("/").body == b"as it was"
 
 
 # ---- redirect ------------------------------------------------------------------------------------

@@ -276,6 +276,29 @@ UniqueFd sealed(std::string_view bytes, int seals) {
   return fd;
 }
 
+Test(config_source, an_attachment_is_read_once_and_travels_along) {
+  write("conf/main.conf", "[gatehouse]\n");
+  write("conf/page.html", "first");
+  const Result<ConfigSource> source = ConfigSource::load("conf/main.conf");
+  cr_assert(source.ok());
+  const Origin origin{0, 1};
+  const uint64_t hash = source->hash();
+  cr_assert_eq(source->attachment("page.html", origin, 5).value(), "first");
+  cr_assert_neq(source->hash(), hash, "its bytes are part of the configuration");
+  write("conf/page.html", "second");
+  cr_assert_eq(source->attachment("page.html", origin, 100).value(), "first");
+  cr_assert_not(source->attachment("page.html", origin, 4).ok());
+  cr_assert_not(source->attachment("missing.html", origin, 100).ok());
+  cr_assert_not(source->attachment(".", origin, 100).ok());
+
+  const Result<UniqueFd> fd = source->to_memfd();
+  cr_assert(fd.ok());
+  const Result<ConfigSource> copy = ConfigSource::from_memfd(fd->get());
+  cr_assert(copy.ok());
+  std::filesystem::remove_all("conf");
+  cr_assert_eq(copy->attachment("page.html", origin, 100).value(), "first");
+}
+
 Test(config_source, unsealed_and_malformed_memfds_are_refused) {
   constexpr int kAll = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   const Result<UniqueFd> good = ConfigSource::from_text("m", "[a]\nk = ${HOME}\n").to_memfd();

@@ -264,7 +264,10 @@ class Explanation {
   }
 
   void add_hook(std::string_view phase, const Hook& hook, const ConfigSection& section) {
-    report_.add(0, "hook", fmt::format("{} {}", phase, hook.name), place(section, hook.origin));
+    // A module may add several: the directive tells which.
+    std::string what = fmt::format("{} {}", phase, hook.name);
+    if (!hook.key.empty() && hook.key != hook.name) what += fmt::format(" ({})", hook.key);
+    report_.add(0, "hook", what, place(section, hook.origin));
   }
 
   void add_handling(const Route& route) {

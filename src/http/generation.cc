@@ -79,7 +79,7 @@ class GenerationBuilder::Compile final : public RouteBuilder {
 
   void add_hook(Phase phase, HookFunction function, const void* state, const DirectiveTable& table,
                 std::string_view key) override {
-    const Hook hook{function, state, module_->name,
+    const Hook hook{function, state, module_->name, key,
                     key.empty() ? Origin{} : section().origin_of(table, key)};
     switch (phase) {
       case Phase::kIdentify:

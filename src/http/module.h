@@ -54,6 +54,7 @@ struct Hook {
   HookFunction function = nullptr;
   const void* state = nullptr;
   std::string_view name;  // the module's
+  std::string_view key;   // the directive that switched it on; empty: on by default
   Origin origin;          // the line that switched it on
 };
 

@@ -170,7 +170,8 @@ $(BUILD)/obj/src/%.o: src/%.cc $(BUILD)/flags.list
 # clang 14 fails to write the coverage tables of some coroutines ("difference across sections"). No
 # fuzzer goes through them: they are sanitized there, but not counted.
 coroutine_files := h1_client_side h1_session proxy tunnel
-$(coroutine_files:%=$(FUZZ_BUILD)/obj/src/http/%.o): uncovered := -fno-sanitize=fuzzer-no-link
+$(coroutine_files:%=$(BUILD)/obj/src/http/%.o): uncovered = \
+  $(if $(findstring fuzzer-no-link,$(compile)),-fno-sanitize=fuzzer-no-link)
 
 $(BUILD)/obj/t/%.o: t/%.cc $(BUILD)/flags.list
 	@mkdir -p $(@D)

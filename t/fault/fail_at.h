@@ -8,6 +8,7 @@
 #pragma once
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -73,4 +74,18 @@ inline std::set<int> open_descriptors() {
     if (::gatehouse::fault::fails_now()) return -1;   \
     return __real_##name arguments;                   \
   }                                                   \
+  static_assert(true)
+
+// The same for open(), which takes its mode by "...": it is there with O_CREAT only.
+#define GH_FAIL_AT_OPEN()                                           \
+  extern "C" int __real_open(const char* path, int flags, ...);     \
+  extern "C" int __wrap_open(const char* path, int flags, ...);     \
+  extern "C" int __wrap_open(const char* path, int flags, ...) {    \
+    va_list rest;                                                   \
+    va_start(rest, flags);                                          \
+    const mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0; \
+    va_end(rest);                                                   \
+    if (::gatehouse::fault::fails_now()) return -1;                 \
+    return __real_open(path, flags, mode);                          \
+  }                                                                 \
   static_assert(true)

@@ -35,12 +35,7 @@ GH_FAIL_AT(int, fstat, (int fd, struct stat* status), (fd, status));
 GH_FAIL_AT(ssize_t, read, (int fd, void* to, size_t size), (fd, to, shorten(size)));
 GH_FAIL_AT(ssize_t, write, (int fd, const void* from, size_t size), (fd, from, shorten(size)));
 GH_FAIL_AT(ssize_t, pread, (int fd, void* to, size_t size, off_t at), (fd, to, shorten(size), at));
-
-extern "C" int __real_open(const char* path, int flags, ...);
-extern "C" int __wrap_open(const char* path, int flags, ...);
-extern "C" int __wrap_open(const char* path, int flags, ...) {
-  return gatehouse::fault::fails_now() ? -1 : __real_open(path, flags);
-}
+GH_FAIL_AT_OPEN();
 
 extern "C" int __real_fcntl(int fd, int command, ...);
 extern "C" int __wrap_fcntl(int fd, int command, ...);

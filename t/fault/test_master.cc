@@ -46,17 +46,7 @@ GH_FAIL_AT(int, signalfd, (int fd, const sigset_t* mask, int flags), (fd, mask, 
 GH_FAIL_AT(int, link, (const char* from, const char* to), (from, to));
 GH_FAIL_AT(ssize_t, write, (int fd, const void* bytes, size_t size), (fd, bytes, size));
 GH_FAIL_AT(int, fsync, (int fd), (fd));
-
-extern "C" int __real_open(const char* path, int flags, ...);
-extern "C" int __wrap_open(const char* path, int flags, ...);
-extern "C" int __wrap_open(const char* path, int flags, ...) {
-  va_list rest;
-  va_start(rest, flags);
-  unsigned mode = va_arg(rest, unsigned);
-  va_end(rest);
-  if (fault::fails_now()) return -1;
-  return __real_open(path, flags, mode);
-}
+GH_FAIL_AT_OPEN();
 
 namespace {
 

@@ -1,7 +1,6 @@
 // Taking the pid file while the Nth system call fails: an error, no file, no descriptor.
 // wrap: open write fsync fchmod flock link rename
 #include <fcntl.h>
-#include <stdarg.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,17 +22,7 @@ GH_FAIL_AT(int, fchmod, (int fd, mode_t mode), (fd, mode));
 GH_FAIL_AT(int, flock, (int fd, int operation), (fd, operation));
 GH_FAIL_AT(int, link, (const char* from, const char* to), (from, to));
 GH_FAIL_AT(int, rename, (const char* from, const char* to), (from, to));
-
-extern "C" int __real_open(const char* path, int flags, ...);
-extern "C" int __wrap_open(const char* path, int flags, ...);
-extern "C" int __wrap_open(const char* path, int flags, ...) {
-  va_list rest;
-  va_start(rest, flags);
-  unsigned mode = va_arg(rest, unsigned);
-  va_end(rest);
-  if (fault::fails_now()) return -1;
-  return __real_open(path, flags, mode);
-}
+GH_FAIL_AT_OPEN();
 
 namespace {
 

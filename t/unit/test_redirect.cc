@@ -4,55 +4,13 @@
 #include <memory>
 #include <string>
 
-#include "core/config_errors.h"
-#include "http/generation.h"
-#include "modules/registry.h"
+#include "expect_text.h"
+#include "route_action.h"
 
 using namespace gatehouse;
+using namespace gatehouse::route_action;
 
 namespace {
-
-struct Built {
-  Schema schema = make_schema(all_modules());
-  ConfigErrors errors;
-  std::unique_ptr<Generation> generation;
-
-  explicit Built(const std::string& route) {
-    const std::string text = "[listener l]\naddress = 127.0.0.1:8080\n[route r]\n" + route;
-    generation = Generation::build(
-        std::make_shared<const ConfigSource>(ConfigSource::from_text("test.conf", text)), schema,
-        all_modules(), NameTable(), errors);
-  }
-
-  const Action& action() const {
-    cr_assert(generation != nullptr, "%s", errors.text().c_str());
-    return generation->routes()[0]->action;
-  }
-};
-
-// An exchange with views into literals only.
-void fill(Exchange& exchange) {
-  exchange.request.head.method = "GET";
-  exchange.request.authority.host = "a.example";
-  exchange.request.target.path = "/p";
-  exchange.request.target.wire = "/p?q=1";
-  exchange.request.fields.push("User-Agent", "<b>\"x\"\r\nX-Evil: 1");
-}
-
-void run(const Built& built, Exchange& exchange) {
-  const Action& action = built.action();
-  cr_assert(action.instant != nullptr);
-  action.instant(exchange, action.state);
-}
-
-std::string field_of(const Exchange& exchange, std::string_view name) {
-  const Field* field = exchange.response.fields.find(name);
-  return field == nullptr ? "(absent)" : std::string(field->value);
-}
-
-void expect(const std::string& got, const std::string& wanted) {
-  cr_expect(got == wanted, "got %s, wanted %s", got.c_str(), wanted.c_str());
-}
 
 // A redirect's Location for the exchange of fill().
 std::string location(const std::string& value) {

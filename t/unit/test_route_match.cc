@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "expect_text.h"
 #include "http/route_match.h"
 
 using namespace gatehouse;
@@ -28,10 +29,6 @@ bool refused(std::string_view text, std::string_view why) {
   const bool ok = shown.starts_with("error: ") && shown.find(why) != std::string::npos;
   if (!ok) cr_log_error("%s: %s", std::string(text).c_str(), shown.c_str());
   return ok;
-}
-
-void expect(const std::string& got, const std::string& wanted) {
-  cr_expect(got == wanted, "got %s, wanted %s", got.c_str(), wanted.c_str());
 }
 
 bool field_holds(std::string_view condition, FieldList& fields) {

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "expect_text.h"
 #include "http/route.h"
 #include "http/router.h"
 
@@ -100,10 +101,6 @@ std::string captures(const World& world, const Asked& asked) {
     text += std::string(exchange.captures[i].name) + "=" + std::string(exchange.captures[i].value);
   }
   return text;
-}
-
-void expect(const std::string& got, const std::string& wanted) {
-  cr_expect(got == wanted, "got %s, wanted %s", got.c_str(), wanted.c_str());
 }
 
 // ---- The model: every entry, sorted by the documented order, asked one after the other

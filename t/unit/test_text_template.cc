@@ -3,8 +3,10 @@
 
 #include <string>
 
+#include "expect_text.h"
 #include "http/exchange.h"
 #include "http/text_template.h"
+#include "rendered.h"
 
 using namespace gatehouse;
 
@@ -21,23 +23,10 @@ struct Filled {
   }
 };
 
-std::string rendered(std::string_view text, const Exchange& exchange,
-                     TextEscape escape = TextEscape::kNone) {
-  Result<TextTemplate> parsed = TextTemplate::parse(text);
-  cr_assert(parsed, "%s", parsed.error().message.c_str());
-  fmt::memory_buffer out;
-  parsed->render(exchange, escape, out);
-  return {out.data(), out.size()};
-}
-
 std::string escaped(std::string_view text, TextEscape escape) {
   fmt::memory_buffer out;
   append_escaped(text, escape, out);
   return {out.data(), out.size()};
-}
-
-void expect(const std::string& got, const std::string& wanted) {
-  cr_expect(got == wanted, "got %s, wanted %s", got.c_str(), wanted.c_str());
 }
 
 }  // namespace

@@ -5,12 +5,14 @@
 
 #include <string>
 
+#include "expect_text.h"
 #include "http/exchange.h"
 #include "http/route.h"
 #include "http/router.h"
 #include "http/text_template.h"
 #include "http/upstream.h"
 #include "http/variables.h"
+#include "rendered.h"
 
 using namespace gatehouse;
 
@@ -64,22 +66,9 @@ struct Filled {
   }
 };
 
-std::string rendered(std::string_view text, const Exchange& exchange,
-                     TextEscape escape = TextEscape::kNone) {
-  Result<TextTemplate> parsed = TextTemplate::parse(text);
-  cr_assert(parsed, "%s", parsed.error().message.c_str());
-  fmt::memory_buffer out;
-  parsed->render(exchange, escape, out);
-  return {out.data(), out.size()};
-}
-
 std::string problem_of(std::string_view text) {
   Result<TextTemplate> parsed = TextTemplate::parse(text);
   return parsed ? "" : parsed.error().message;
-}
-
-void expect(const std::string& got, const std::string& wanted) {
-  cr_expect(got == wanted, "got %s, wanted %s", got.c_str(), wanted.c_str());
 }
 
 bool matches(const std::string& text, const char* expression) {

@@ -9,20 +9,17 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <random>
 #include <string>
 
+#include "support.h"
+
 namespace gatehouse {
 namespace {
 
-void require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "does not hold: %s\n", what);
-  std::abort();
-}
+using namespace fuzz;
 
 constexpr ChunkedLimits kLimits{
     .extension_max = 40, .overhead_max = 100, .trailer_max = 200, .trailer_fields_max = 4};
@@ -106,7 +103,7 @@ bool plainly(std::string_view bytes, std::string& data, size_t& end) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace gatehouse;
   if (size < 2) return 0;
-  const unsigned seed = 1U + data[0] + (unsigned{data[1]} << 8);
+  const unsigned seed = seed_of(data);
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 2, size - 2);
   const Read whole = decode(bytes, 0);
   const Read split = decode(bytes, seed);

@@ -9,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -20,9 +19,12 @@
 #include "core/config.h"
 #include "core/config_lines.h"
 #include "core/config_reader.h"
+#include "support.h"
 
 namespace gatehouse {
 namespace {
+
+using fuzz::require;
 
 enum class FuzzWord { kOne, kTwo };
 constexpr EnumName<FuzzWord> kFuzzWordNames[] = {{FuzzWord::kOne, "one"}, {FuzzWord::kTwo, "two"}};
@@ -78,12 +80,6 @@ Schema fuzz_schema() {
   schema.add_table(&kFuzzGroupTable);
   schema.add_table(&kFuzzRouteTable);
   return schema;
-}
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "fuzz_config: %s\n", what);
-  std::abort();
 }
 
 bool same(const std::vector<RawSection>& a, const std::vector<RawSection>& b) {

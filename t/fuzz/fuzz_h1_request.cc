@@ -5,12 +5,8 @@
 // which the gateway forwards it; and what is written holds exactly one request.
 //
 // The first two bytes of the input seed the way it is split into reads.
-#include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
-#include <random>
 #include <string>
 
 #include "http/body_framing.h"
@@ -18,17 +14,12 @@
 #include "http/chunked.h"
 #include "http/h1_parser.h"
 #include "http/target.h"
+#include "support.h"
 
 namespace gatehouse {
 namespace {
 
-void require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "does not hold: %s\n", what);
-  std::abort();
-}
-
-constexpr H1Limits kLimits{.head_max = 2000, .fields_max = 20, .target_max = 200};
+using namespace fuzz;
 
 // A message as read; texts are copies, so that the buffer may go.
 struct Read {
@@ -54,21 +45,10 @@ Read read_head(std::string_view bytes, unsigned seed) {
   H1RequestParser parser;
   RequestHead head;
   FieldList fields;
-  std::minstd_rand random(seed + 1);
   std::unique_ptr<char[]> buffer;
-  for (size_t end = 0;;) {
-    end = seed == 0 ? bytes.size() : std::min(bytes.size(), end + 1 + random() % (seed % 61 + 1));
-    auto next = std::make_unique<char[]>(end);
-    std::copy_n(bytes.data(), end, next.get());
-    buffer = std::move(next);
-    read.status = parser.parse({buffer.get(), end}, kLimits, head, fields);
-    if (read.status != ParseStatus::kIncomplete || end == bytes.size()) break;
-  }
+  read.status = read_head_in_pieces(bytes, seed, parser, head, fields, buffer);
   read.reason = parser.reason();
-  require((read.status == ParseStatus::kRefused) == (read.reason != Reason::kNone),
-          "a refusal has a reason, and nothing else has");
   if (read.status != ParseStatus::kComplete) return read;
-  require(head.length <= bytes.size() && head.length <= kLimits.head_max, "the head has an end");
 
   std::pmr::monotonic_buffer_resource arena;
   RequestTarget target;
@@ -92,7 +72,7 @@ Read read_head(std::string_view bytes, unsigned seed) {
   read.expect = facts.expect_continue;
   read.upgrade = facts.upgrade;
   for (const Field& field : fields) {
-    const std::string line = std::string(field.name) + ": " + std::string(field.value) + "\r\n";
+    const std::string line = line_of(field);
     read.fields += (field.dropped ? "-" : "+") + line;
     require(field.value.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos,
             "no value holds a line end");
@@ -111,11 +91,7 @@ Read read_head(std::string_view bytes, unsigned seed) {
 std::string write_head(const Read& read) {
   std::string text = read.method + " " + read.wire + " HTTP/1.1\r\n";
   text += "Host: " + (read.host.empty() ? "unknown" : read.host) + "\r\n";
-  if (read.body.kind == BodyLength::Kind::kLength) {
-    text += "Content-Length: " + std::to_string(read.body.length) + "\r\n";
-  }
-  if (read.body.kind == BodyLength::Kind::kChunked) text += "Transfer-Encoding: chunked\r\n";
-  return text + read.forward + "\r\n";
+  return text + framing_line(read.body) + read.forward + "\r\n";
 }
 
 }  // namespace
@@ -124,7 +100,7 @@ std::string write_head(const Read& read) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace gatehouse;
   if (size < 2) return 0;
-  const unsigned seed = 1U + data[0] + (unsigned{data[1]} << 8);
+  const unsigned seed = seed_of(data);
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 2, size - 2);
   const Read whole = read_head(bytes, 0);
   const Read split = read_head(bytes, seed);
@@ -135,7 +111,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (whole.status != ParseStatus::kComplete) return 0;
 
   const std::string forwarded = write_head(whole);
-  if (forwarded.size() > kLimits.head_max || whole.wire.size() > kLimits.target_max) return 0;
+  if (forwarded.size() > kHeadLimits.head_max || whole.wire.size() > kHeadLimits.target_max)
+    return 0;
   const Read again = read_head(forwarded + "GET /next HTTP/1.1\r\n\r\n", 0);
   if (again.reason == Reason::kTooManyFields) return 0;  // the Host field is one more
   require(again.status == ParseStatus::kComplete, "what is forwarded is well-formed");

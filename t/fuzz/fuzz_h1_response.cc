@@ -6,27 +6,18 @@
 //
 // The first two bytes of the input seed the way it is split, the third chooses the method of the
 // request that is answered.
-#include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
-#include <random>
 #include <string>
 
 #include "http/body_framing.h"
 #include "http/h1_parser.h"
+#include "support.h"
 
 namespace gatehouse {
 namespace {
 
-void require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "does not hold: %s\n", what);
-  std::abort();
-}
-
-constexpr H1Limits kLimits{.head_max = 2000, .fields_max = 20, .target_max = 200};
+using namespace fuzz;
 
 struct Read {
   ParseStatus status = ParseStatus::kIncomplete;
@@ -45,21 +36,10 @@ Read read_head(std::string_view bytes, unsigned seed, Method method) {
   H1ResponseParser parser;
   ResponseHead head;
   FieldList fields;
-  std::minstd_rand random(seed + 1);
   std::unique_ptr<char[]> buffer;
-  for (size_t end = 0;;) {
-    end = seed == 0 ? bytes.size() : std::min(bytes.size(), end + 1 + random() % (seed % 61 + 1));
-    auto next = std::make_unique<char[]>(end);
-    std::copy_n(bytes.data(), end, next.get());
-    buffer = std::move(next);
-    read.status = parser.parse({buffer.get(), end}, kLimits, head, fields);
-    if (read.status != ParseStatus::kIncomplete || end == bytes.size()) break;
-  }
+  read.status = read_head_in_pieces(bytes, seed, parser, head, fields, buffer);
   read.reason = parser.reason();
-  require((read.status == ParseStatus::kRefused) == (read.reason != Reason::kNone),
-          "a refusal has a reason, and nothing else has");
   if (read.status != ParseStatus::kComplete) return read;
-  require(head.length <= bytes.size() && head.length <= kLimits.head_max, "the head has an end");
   require(head.status >= 100 && head.status <= 599, "the status is a status");
 
   ResponseFacts facts;
@@ -82,7 +62,7 @@ Read read_head(std::string_view bytes, unsigned seed, Method method) {
     require(!facts.keep_alive, "a connection that ends the body is not used again");
   }
   for (const Field& field : fields) {
-    const std::string line = std::string(field.name) + ": " + std::string(field.value) + "\r\n";
+    const std::string line = line_of(field);
     read.fields += (field.dropped ? "-" : "+") + line;
     if (!field.dropped) read.forward += line;
   }
@@ -95,7 +75,7 @@ Read read_head(std::string_view bytes, unsigned seed, Method method) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace gatehouse;
   if (size < 3) return 0;
-  const unsigned seed = 1U + data[0] + (unsigned{data[1]} << 8);
+  const unsigned seed = seed_of(data);
   const auto method = static_cast<Method>(data[2] % static_cast<unsigned>(Method::kCount));
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 3, size - 3);
   const Read whole = read_head(bytes, 0, method);
@@ -107,12 +87,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (whole.status != ParseStatus::kComplete) return 0;
 
   std::string forwarded = "HTTP/1.1 " + std::to_string(whole.code) + " " + whole.phrase + "\r\n";
-  if (whole.body.kind == BodyLength::Kind::kLength) {
-    forwarded += "Content-Length: " + std::to_string(whole.body.length) + "\r\n";
-  }
-  if (whole.body.kind == BodyLength::Kind::kChunked) forwarded += "Transfer-Encoding: chunked\r\n";
-  forwarded += whole.forward + "\r\n";
-  if (forwarded.size() > kLimits.head_max) return 0;
+  forwarded += framing_line(whole.body) + whole.forward + "\r\n";
+  if (forwarded.size() > kHeadLimits.head_max) return 0;
   const Read again = read_head(forwarded + "HTTP/1.1 200 OK\r\n\r\n", 0, method);
   if (again.reason == Reason::kTooManyFields) return 0;
   require(again.status == ParseStatus::kComplete, "what is forwarded is well-formed");

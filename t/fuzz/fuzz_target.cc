@@ -8,20 +8,15 @@
 #include "http/target.h"
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 
 #include "http/chars.h"
+#include "support.h"
 
 namespace gatehouse {
 namespace {
 
-void require(bool condition, const char* what) {
-  if (condition) return;
-  std::fprintf(stderr, "does not hold: %s\n", what);
-  std::abort();
-}
+using namespace fuzz;
 
 std::string decode_all(std::string_view text) {
   std::string out;

@@ -155,43 +155,52 @@ ParseStatus FieldSectionParser::parse(std::string_view bytes, size_t fields_max,
   }
 }
 
+// ---- Heads --------------------------------------------------------------------------------------
+
+void H1HeadParser::begin_fields(std::string_view bytes, size_t line_end) {
+  in_fields_ = true;
+  base_ = bytes.data();
+  section_.reset(line_end);
+}
+
+ParseStatus H1HeadParser::parse_fields(ParseStatus first_line, std::string_view bytes,
+                                       const H1Limits& limits, size_t& length, FieldList& fields) {
+  ParseStatus status = first_line;
+  if (status == ParseStatus::kComplete) {
+    status = section_.parse(bytes.substr(0, limits.head_max), limits.fields_max, fields);
+    if (status == ParseStatus::kRefused) return refuse(section_.reason());
+    length = section_.end();
+  }
+  if (status == ParseStatus::kIncomplete && bytes.size() >= limits.head_max) {
+    return refuse(Reason::kHeadTooLarge);
+  }
+  return status;
+}
+
+ParseStatus H1HeadParser::refuse(Reason reason) {
+  reason_ = reason;
+  return ParseStatus::kRefused;
+}
+
 // ---- Requests -----------------------------------------------------------------------------------
 
 void H1RequestParser::reset() {
   *this = H1RequestParser();
 }
 
-ParseStatus H1RequestParser::refuse(Reason reason) {
-  reason_ = reason;
-  return ParseStatus::kRefused;
-}
-
 ParseStatus H1RequestParser::parse(std::string_view bytes, const H1Limits& limits, RequestHead& out,
                                    FieldList& fields) {
-  const std::string_view seen = bytes.substr(0, limits.head_max);
   ParseStatus status = ParseStatus::kComplete;
   if (!in_fields_) {
     size_t end = 0;
-    status = request_line(seen, limits, out, end);
-    if (status == ParseStatus::kComplete) {
-      in_fields_ = true;
-      base_ = bytes.data();
-      section_.reset(end);
-    }
+    status = request_line(bytes.substr(0, limits.head_max), limits, out, end);
+    if (status == ParseStatus::kComplete) begin_fields(bytes, end);
   } else if (base_ != bytes.data()) {
     rebase(out.method, base_, bytes.data());
     rebase(out.target, base_, bytes.data());
     base_ = bytes.data();
   }
-  if (status == ParseStatus::kComplete) {
-    status = section_.parse(seen, limits.fields_max, fields);
-    if (status == ParseStatus::kRefused) return refuse(section_.reason());
-    out.length = section_.end();
-  }
-  if (status == ParseStatus::kIncomplete && bytes.size() >= limits.head_max) {
-    return refuse(Reason::kHeadTooLarge);
-  }
-  return status;
+  return parse_fields(status, bytes, limits, out.length, fields);
 }
 
 ParseStatus H1RequestParser::request_line(std::string_view bytes, const H1Limits& limits,
@@ -277,36 +286,18 @@ void H1ResponseParser::reset() {
   *this = H1ResponseParser();
 }
 
-ParseStatus H1ResponseParser::refuse(Reason reason) {
-  reason_ = reason;
-  return ParseStatus::kRefused;
-}
-
 ParseStatus H1ResponseParser::parse(std::string_view bytes, const H1Limits& limits,
                                     ResponseHead& out, FieldList& fields) {
-  const std::string_view seen = bytes.substr(0, limits.head_max);
   ParseStatus status = ParseStatus::kComplete;
   if (!in_fields_) {
     size_t end = 0;
-    status = status_line(seen, out, end);
-    if (status == ParseStatus::kComplete) {
-      in_fields_ = true;
-      base_ = bytes.data();
-      section_.reset(end);
-    }
+    status = status_line(bytes.substr(0, limits.head_max), out, end);
+    if (status == ParseStatus::kComplete) begin_fields(bytes, end);
   } else if (base_ != bytes.data()) {
     if (!out.phrase.empty()) rebase(out.phrase, base_, bytes.data());
     base_ = bytes.data();
   }
-  if (status == ParseStatus::kComplete) {
-    status = section_.parse(seen, limits.fields_max, fields);
-    if (status == ParseStatus::kRefused) return refuse(section_.reason());
-    out.length = section_.end();
-  }
-  if (status == ParseStatus::kIncomplete && bytes.size() >= limits.head_max) {
-    return refuse(Reason::kHeadTooLarge);
-  }
-  return status;
+  return parse_fields(status, bytes, limits, out.length, fields);
 }
 
 ParseStatus H1ResponseParser::status_line(std::string_view bytes, ResponseHead& out,

@@ -78,7 +78,32 @@ class FieldSectionParser {
   Reason reason_ = Reason::kNone;
 };
 
-class H1RequestParser {
+// What requests and responses have in common: one line, then fields, within the limit of the head.
+class H1HeadParser {
+ public:
+  Reason reason() const { return reason_; }
+
+ protected:
+  // The first line is complete and ends at offset `line_end` of `bytes`.
+  void begin_fields(std::string_view bytes, size_t line_end);
+
+  // How far the first line has come decides whether the fields are read. `length` is the head's.
+  ParseStatus parse_fields(ParseStatus first_line, std::string_view bytes, const H1Limits& limits,
+                           size_t& length, FieldList& fields);
+
+  ParseStatus refuse(Reason reason);
+
+  size_t scanned_ = 0;  // the last part of the first line (target, phrase) holds no byte that ends
+                        // it up to here; 0: unknown
+  const char* base_ = nullptr;
+  bool in_fields_ = false;
+
+ private:
+  FieldSectionParser section_;
+  Reason reason_ = Reason::kNone;
+};
+
+class H1RequestParser : public H1HeadParser {
  public:
   void reset();
 
@@ -87,8 +112,6 @@ class H1RequestParser {
   ParseStatus parse(std::string_view bytes, const H1Limits& limits, RequestHead& out,
                     FieldList& fields);
 
-  Reason reason() const { return reason_; }
-
   // True once a byte that belongs to a request has been seen: tells a connection that is idle
   // (nothing, or the one empty line) from one that is waiting for the rest of a head.
   bool begun() const { return begun_; }
@@ -96,34 +119,20 @@ class H1RequestParser {
  private:
   ParseStatus request_line(std::string_view bytes, const H1Limits& limits, RequestHead& out,
                            size_t& end);
-  ParseStatus refuse(Reason reason);
 
-  size_t scanned_ = 0;  // the target holds no byte that ends it up to here; 0: unknown
-  const char* base_ = nullptr;
-  FieldSectionParser section_;
-  bool in_fields_ = false;
   bool begun_ = false;
-  Reason reason_ = Reason::kNone;
 };
 
 // The same for responses; no empty line before the status line. Its reasons speak of the
 // response: the caller answers the client with kUpstreamBadResponse or kUpstreamHeadTooLarge.
-class H1ResponseParser {
+class H1ResponseParser : public H1HeadParser {
  public:
   void reset();
   ParseStatus parse(std::string_view bytes, const H1Limits& limits, ResponseHead& out,
                     FieldList& fields);
-  Reason reason() const { return reason_; }
 
  private:
   ParseStatus status_line(std::string_view bytes, ResponseHead& out, size_t& end);
-  ParseStatus refuse(Reason reason);
-
-  size_t scanned_ = 0;  // the phrase holds no control byte up to here; 0: unknown
-  const char* base_ = nullptr;
-  FieldSectionParser section_;
-  bool in_fields_ = false;
-  Reason reason_ = Reason::kNone;
 };
 
 }  // namespace gatehouse

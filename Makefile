@@ -56,7 +56,7 @@ check:
 
 lint:
 	@tools/install-deps build style lint
-	@$(MAKE) $(jobs) lint-all
+	@$(MAKE) $(jobs) --keep-going lint-all
 
 fuzz:
 	@tools/install-deps build fuzz

@@ -25,6 +25,9 @@ struct Field {
   std::string_view value;  // without the white space around it
   FieldId id = FieldId::kOther;
   bool dropped = false;  // not to be handed on to the next hop
+  // The views lie in a buffer that holds the line as it would be written: "name: value" CRLF. Set
+  // by the parser; who changes name or value clears it.
+  bool verbatim = false;
 };
 
 class FieldList {
@@ -52,16 +55,20 @@ class FieldList {
 
   // Returned reference and all iterators are valid until the next push.
   Field& push(const Field& field) {
-    if (size_ == capacity_) [[unlikely]]
-      grow();
-    const uint64_t bit = uint64_t{1} << static_cast<unsigned>(field.id);
-    repeated_ |= seen_ & bit;
-    seen_ |= bit;
-    data_[size_] = field;
-    return data_[size_++];
+    Field& added = make(field.id);
+    added = field;
+    return added;
   }
-  Field& push(std::string_view name, std::string_view value) {
-    return push(Field{name, value, field_id(name), false});
+  // Member by member: a Field made elsewhere and copied here costs twice.
+  Field& push(std::string_view name, std::string_view value, bool verbatim = false) {
+    const FieldId id = field_id(name);
+    Field& added = make(id);
+    added.name = name;
+    added.value = value;
+    added.id = id;
+    added.dropped = false;
+    added.verbatim = verbatim;
+    return added;
   }
 
   size_t size() const { return size_; }
@@ -106,6 +113,15 @@ class FieldList {
 
  private:
   void grow();
+  // Room for one more field of that name, yet to be filled in.
+  Field& make(FieldId id) {
+    if (size_ == capacity_) [[unlikely]]
+      grow();
+    const uint64_t bit = uint64_t{1} << static_cast<unsigned>(id);
+    repeated_ |= seen_ & bit;
+    seen_ |= bit;
+    return data_[size_++];
+  }
 
   size_t size_ = 0;
   size_t capacity_ = kInline;

@@ -32,6 +32,11 @@ enum class Part : uint8_t { kDone, kMore, kFault };
 
 // "HTTP/" DIGIT "." DIGIT at p, which it moves behind; the byte that does not fit stays at p.
 Part read_version(const char*& p, const char* end, char& major, char& minor) {
+  if (end - p >= 8 && std::memcmp(p, "HTTP/1.1", 8) == 0) [[likely]] {
+    p += 8;
+    major = minor = '1';
+    return Part::kDone;
+  }
   constexpr std::string_view kPattern = "HTTP/0.0";
   for (const char wanted : kPattern) {
     if (p == end) return Part::kMore;
@@ -45,6 +50,10 @@ Part read_version(const char*& p, const char* end, char& major, char& minor) {
 
 // CRLF at p, which it moves behind.
 Part read_crlf(const char*& p, const char* end, Reason otherwise, Reason& reason) {
+  if (end - p >= 2 && std::memcmp(p, "\r\n", 2) == 0) [[likely]] {
+    p += 2;
+    return Part::kDone;
+  }
   if (p == end) return Part::kMore;
   if (*p != '\r') {
     reason = fault(*p, otherwise);
@@ -108,10 +117,10 @@ ParseStatus FieldSectionParser::parse(std::string_view bytes, size_t fields_max,
     if (p == end) return ParseStatus::kIncomplete;
 
     const char* const name = p;
-    unsigned all = chars::kPlain;
-    for (unsigned bits; p != end && ((bits = chars::classes(*p)) & chars::kToken) != 0; ++p) {
-      all &= bits;
-    }
+    p = chars::scan_plain(p, end);
+    const char* const plain_end = p;
+    while (p != end && chars::is(*p, chars::kToken)) ++p;
+    const bool plain = p == plain_end;
     const auto name_size = static_cast<size_t>(p - name);
 
     if (name_size == 0) [[unlikely]] {
@@ -149,8 +158,10 @@ ParseStatus FieldSectionParser::parse(std::string_view bytes, size_t fields_max,
     while (value_end != value && (value_end[-1] == ' ' || value_end[-1] == '\t')) --value_end;
 
     const std::string_view name_view(name, name_size);
-    Field& field = fields.push(name_view, {value, static_cast<size_t>(value_end - value)});
-    if (all == 0 && field_name_imitates_known(name_view)) [[unlikely]]
+    const bool verbatim = value == name + name_size + 2 && value[-1] == ' ' && value_end + 2 == p;
+    Field& field =
+        fields.push(name_view, {value, static_cast<size_t>(value_end - value)}, verbatim);
+    if (!plain && field_name_imitates_known(name_view)) [[unlikely]]
       field.dropped = true;
   }
 }

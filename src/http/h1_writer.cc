@@ -60,8 +60,23 @@ class Pen {
     put(std::string_view("\r\n"));
   }
   void put_lines(const FieldList& fields) {
-    for (const Field& field : fields) {
-      if (!field.dropped) put_line(field.name, field.value);
+    const Field* const last = fields.end();
+    for (const Field* field = fields.begin(); field != last;) {
+      if (field->dropped) {
+        ++field;
+      } else if (!field->verbatim) {
+        put_line(field->name, field->value);
+        ++field;
+      } else {
+        // Lines that came one behind the other go out as one piece.
+        const char* const from = field->name.data();
+        const char* to = from;
+        do {
+          to = field->value.data() + field->value.size() + 2;
+          ++field;
+        } while (field != last && field->verbatim && !field->dropped && field->name.data() == to);
+        put({from, static_cast<size_t>(to - from)});
+      }
     }
   }
 

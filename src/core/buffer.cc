@@ -43,9 +43,7 @@ Buffer::Buffer(BufferClass size_class) : class_(size_class) {
   if (data_ == nullptr) throw std::bad_alloc();
 }
 
-void Buffer::release() {
-  begin_ = end_ = 0;
-  if (data_ == nullptr) return;
+void Buffer::give_back() {
   char* data = std::exchange(data_, nullptr);
 #if GATEHOUSE_POOLS
   const auto index = static_cast<unsigned>(class_);
@@ -59,13 +57,6 @@ void Buffer::release() {
   }
 #endif
   std::free(data);
-}
-
-void Buffer::append(std::string_view bytes) {
-  assert(bytes.size() <= room());
-  if (bytes.empty()) return;
-  std::memcpy(tail(), bytes.data(), bytes.size());
-  commit(bytes.size());
 }
 
 void Buffer::compact() {

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -43,10 +44,15 @@ class Buffer {
     }
     return *this;
   }
-  ~Buffer() { release(); }
+  ~Buffer() {
+    if (data_ != nullptr) give_back();
+  }
 
   explicit operator bool() const { return data_ != nullptr; }
-  void release();
+  void release() {
+    begin_ = end_ = 0;
+    if (data_ != nullptr) give_back();
+  }
 
   BufferClass size_class() const { return class_; }
   size_t capacity() const { return data_ ? kBufferSizes[static_cast<unsigned>(class_)] : 0; }
@@ -75,13 +81,21 @@ class Buffer {
   }
   void clear() { begin_ = end_ = 0; }
   // Copies `bytes` behind the filled part. REQUIRES: they fit room().
-  void append(std::string_view bytes);
+  void append(std::string_view bytes) {
+    assert(bytes.size() <= room());
+    if (bytes.empty()) return;
+    std::memcpy(tail(), bytes.data(), bytes.size());
+    commit(bytes.size());
+  }
   // Moves the filled part to the front. Invalidates views.
   void compact();
   // Exchanges the block for one of a larger class, contents kept. Invalidates views.
   void grow(BufferClass larger);
 
  private:
+  // REQUIRES: there is a block.
+  void give_back();
+
   char* data_ = nullptr;
   uint32_t begin_ = 0;
   uint32_t end_ = 0;

@@ -173,6 +173,10 @@ class Stream::ReadAwaiter {
 class Stream::WriteAwaiter {
  public:
   WriteAwaiter(Stream& stream, std::span<const iovec> parts, Duration timeout, bool connecting);
+  WriteAwaiter(Stream& stream, std::string_view bytes, Duration timeout)
+      : stream_(stream), count_(bytes.empty() ? 0 : 1), connecting_(false), timeout_(timeout) {
+    parts_[0] = {const_cast<char*>(bytes.data()), bytes.size()};
+  }
   WriteAwaiter(const WriteAwaiter&) = delete;
   WriteAwaiter& operator=(const WriteAwaiter&) = delete;
   ~WriteAwaiter() {
@@ -212,8 +216,7 @@ inline Stream::ReadAwaiter Stream::readable(Duration timeout) {
   return ReadAwaiter(*this, {}, timeout, true);
 }
 inline Stream::WriteAwaiter Stream::write(std::string_view bytes, Duration timeout) {
-  const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
-  return WriteAwaiter(*this, std::span(&part, 1), timeout, false);
+  return WriteAwaiter(*this, bytes, timeout);
 }
 inline Stream::WriteAwaiter Stream::write(std::span<const iovec> parts, Duration timeout) {
   return WriteAwaiter(*this, parts, timeout, false);

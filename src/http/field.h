@@ -30,6 +30,12 @@ struct Field {
   bool verbatim = false;
 };
 
+// A field whose whole line, "name: value" CRLF, is one literal.
+consteval Field literal_field(FieldId id, std::string_view line) {
+  const size_t colon = line.find(':');
+  return {line.substr(0, colon), line.substr(colon + 2, line.size() - colon - 4), id, false, true};
+}
+
 class FieldList {
  public:
   static constexpr size_t kInline = 24;
@@ -88,6 +94,8 @@ class FieldList {
 
   // Whether the list holds the name at all, and whether more than once. kOther: any unknown name.
   bool has(FieldId id) const { return (seen_ >> static_cast<unsigned>(id) & 1) != 0; }
+  // Whether it holds any of the names whose bits, 1 << id, are set.
+  bool has_any(uint64_t ids) const { return (seen_ & ids) != 0; }
   bool repeated(FieldId id) const { return (repeated_ >> static_cast<unsigned>(id) & 1) != 0; }
 
   // The first field of that name, dropped or not; null where there is none.

@@ -48,24 +48,26 @@ Part read_version(const char*& p, const char* end, char& major, char& minor) {
   return Part::kDone;
 }
 
-// CRLF at p, which it moves behind.
-Part read_crlf(const char*& p, const char* end, Reason otherwise, Reason& reason) {
-  if (end - p >= 2 && std::memcmp(p, "\r\n", 2) == 0) [[likely]] {
-    p += 2;
-    return Part::kDone;
-  }
+// What is wrong where no CRLF stands at p.
+Part miss_crlf(const char* p, const char* end, Reason otherwise, Reason& reason) {
   if (p == end) return Part::kMore;
   if (*p != '\r') {
     reason = fault(*p, otherwise);
     return Part::kFault;
   }
   if (end - p < 2) return Part::kMore;
-  if (p[1] != '\n') {
-    reason = Reason::kBareCr;
-    return Part::kFault;
+  reason = Reason::kBareCr;
+  return Part::kFault;
+}
+
+// CRLF at p, which it moves behind.
+[[gnu::always_inline]] inline Part read_crlf(const char*& p, const char* end, Reason otherwise,
+                                             Reason& reason) {
+  if (end - p >= 2 && std::memcmp(p, "\r\n", 2) == 0) [[likely]] {
+    p += 2;
+    return Part::kDone;
   }
-  p += 2;
-  return Part::kDone;
+  return miss_crlf(p, end, otherwise, reason);
 }
 
 // Whether the token is a known method in another case.
@@ -118,9 +120,12 @@ ParseStatus FieldSectionParser::parse(std::string_view bytes, size_t fields_max,
 
     const char* const name = p;
     p = chars::scan_plain(p, end);
-    const char* const plain_end = p;
-    while (p != end && chars::is(*p, chars::kToken)) ++p;
-    const bool plain = p == plain_end;
+    bool plain = true;
+    if (p == end || *p != ':') [[unlikely]] {
+      const char* const plain_end = p;
+      while (p != end && chars::is(*p, chars::kToken)) ++p;
+      plain = p == plain_end;
+    }
     const auto name_size = static_cast<size_t>(p - name);
 
     if (name_size == 0) [[unlikely]] {

@@ -158,8 +158,11 @@ Task<bool> H1Session::exchange_once() {
   exchange.peer = exchange.client_address = peer_;
   exchange.peer_port = peer_port_;
 
-  const bool begun = co_await read_head();
-  if (!begun) co_return false;
+  begin_head();
+  if (!take_whole_head()) {
+    const bool begun = co_await read_head();
+    if (!begun) co_return false;
+  }
   ++exchanges_;
 
   if (refusal_ == Reason::kNone) refusal_ = interpret_head();
@@ -221,29 +224,59 @@ Task<bool> H1Session::exchange_once() {
   co_return true;
 }
 
-Task<bool> H1Session::read_head() {
-  Exchange& exchange = h1_->exchange;
-  const ListenerConf& conf = *exchange.listener->conf;
-  const H1Limits limits{conf.head_max.count, conf.fields_max, conf.target_max.count};
-  const Moment started = stream_.loop().now();
-  const Moment deadline = started + conf.header_timeout;
-  exchange.times.started = started;
-  h1_->parser.reset();
+H1Limits H1Session::head_limits() const {
+  const ListenerConf& conf = *h1_->exchange.listener->conf;
+  return {conf.head_max.count, conf.fields_max, conf.target_max.count};
+}
+
+void H1Session::begin_head() {
+  h1_->exchange.times.started = stream_.loop().now();
   h1_->active = false;
   h1_->body_complete = true;
   h1_->body_left = 0;
   h1_->continue_pending = false;
   h1_->body_class = BufferClass::kHead;
   if (!in_) in_ = Buffer(BufferClass::kHead);
-
   refusal_ = Reason::kNone;
+}
+
+void H1Session::end_head() {
+  Request& request = h1_->exchange.request;
+  in_.consume(request.head.length);
+  request.wire_bytes = request.head.length;
+}
+
+// Mostly one read brings the whole head, which needs no coroutine. Anything else, also what is to
+// be refused, is left for read_head to read from its first byte.
+bool H1Session::take_whole_head() {
+  Request& request = h1_->exchange.request;
+  if (in_.empty()) {
+    const IoResult got = stream_.read_now({in_.tail(), in_.room()});
+    if (!got.ok()) return false;
+    in_.commit(got.bytes);
+  }
+  h1_->parser.reset();
+  const ParseStatus status =
+      h1_->parser.parse(in_.view(), head_limits(), request.head, request.fields);
+  if (status == ParseStatus::kComplete) {
+    end_head();
+    return true;
+  }
+  request.fields.clear();
+  return false;
+}
+
+Task<bool> H1Session::read_head() {
+  Exchange& exchange = h1_->exchange;
+  const H1Limits limits = head_limits();
+  const Moment deadline = exchange.times.started + exchange.listener->conf->header_timeout;
+  h1_->parser.reset();
   for (;;) {
     if (!in_.empty()) {
       const ParseStatus status =
           h1_->parser.parse(in_.view(), limits, exchange.request.head, exchange.request.fields);
       if (status == ParseStatus::kComplete) {
-        in_.consume(exchange.request.head.length);
-        exchange.request.wire_bytes = exchange.request.head.length;
+        end_head();
         co_return true;
       }
       if (status == ParseStatus::kRefused) {

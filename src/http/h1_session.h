@@ -57,6 +57,11 @@ class H1Session final : public Session, private ClientSide {
   Task<void> run();
   // One exchange; true where the connection can carry another.
   Task<bool> exchange_once();
+  // Makes ready for the next head. Then true where one read has brought all of it.
+  void begin_head();
+  bool take_whole_head();
+  void end_head();
+  H1Limits head_limits() const;
   // Reads the head into in_, or sets refusal_. False: nothing to answer (closed, reset, or idle
   // for too long).
   Task<bool> read_head();

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "http/chars.h"
@@ -16,6 +17,21 @@ constexpr size_t kNameMax = 253;  // RFC 1035 §2.3.4, without the trailing dot
 constexpr size_t kLabelMax = 63;
 constexpr size_t kPortDigits = 5;
 
+enum HostByte : uint8_t { kNoName, kLabel, kUpper, kDot };
+
+constexpr std::array<uint8_t, 256> make_host_bytes() {
+  std::array<uint8_t, 256> table{};
+  for (unsigned c = 0; c < 256; ++c) {
+    if (chars::is(static_cast<char>(c), chars::kPlain)) table[c] = kLabel;
+    if (c >= 'A' && c <= 'Z') table[c] = kUpper;
+  }
+  table['_'] = kLabel;
+  table['.'] = kDot;
+  return table;
+}
+
+constexpr std::array<uint8_t, 256> kHostBytes = make_host_bytes();
+
 // ":port", ":" or nothing. `plain` becomes false where the digits are not the usual ones.
 bool parse_port(std::string_view text, uint16_t& port, bool& plain) {
   port = 0;
@@ -26,9 +42,12 @@ bool parse_port(std::string_view text, uint16_t& port, bool& plain) {
     plain = false;
     return true;
   }
-  if (text.size() > kPortDigits || !chars::all_of(text, chars::kDigit)) return false;
+  if (text.size() > kPortDigits) return false;
   unsigned value = 0;
-  for (const char c : text) value = value * 10 + static_cast<unsigned>(c - '0');
+  for (const char c : text) {
+    if (!chars::is(c, chars::kDigit)) return false;
+    value = value * 10 + static_cast<unsigned>(c - '0');
+  }
   if (value == 0 || value > 65535) return false;
   if (text.front() == '0') plain = false;
   port = static_cast<uint16_t>(value);
@@ -82,18 +101,20 @@ bool parse_authority(std::string_view raw, std::pmr::memory_resource& arena, Aut
 
   bool plain = true;
   size_t end = 0;
-  size_t label = 0;
-  for (; end < raw.size() && raw[end] != ':'; ++end) {
-    const char c = raw[end];
-    if (c == '.') {
-      if (label == 0) return false;
-      label = 0;
+  size_t label = 0;  // where the present one begins
+  for (; end < raw.size(); ++end) {
+    const uint8_t byte = kHostBytes[static_cast<unsigned char>(raw[end])];
+    if (byte == kLabel) [[likely]]
+      continue;
+    if (byte == kNoName) break;
+    if (byte == kUpper) {
+      plain = false;
       continue;
     }
-    if (!chars::is(c, chars::kPlain) && c != '_') return false;
-    if (c >= 'A' && c <= 'Z') plain = false;
-    if (++label > kLabelMax) return false;
+    if (end == label || end - label > kLabelMax) return false;
+    label = end + 1;
   }
+  if (end - label > kLabelMax) return false;
   std::string_view host = raw.substr(0, end);
   if (host.empty()) return false;
   if (host.back() == '.') {

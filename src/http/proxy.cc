@@ -2,6 +2,7 @@
 #include "http/proxy.h"
 
 #include <cstring>
+#include <optional>
 
 #include "core/log.h"
 #include "http/body_framing.h"
@@ -47,7 +48,8 @@ class Proxy {
   Proxy(const Proxy&) = delete;
   Proxy& operator=(const Proxy&) = delete;
 
-  Task<void> run();
+  // The action: its frame holds the Proxy.
+  static Task<void> run(Exchange& exchange, const Upstream& upstream);
 
  private:
   // Each returns kNone where all went well, else what failed at the upstream's side. Failures at
@@ -55,14 +57,22 @@ class Proxy {
   Task<Reason> connect(UpstreamTarget& target);
   Task<Reason> attempt();
   Task<Reason> attempt_with_body();
-  Task<Reason> read_head(Duration timeout);
+  // `started`: since when the timeout has been running.
+  Task<Reason> read_head(Duration timeout, Moment started);
   Task<void> relay();
   Task<void> relay_pieces();
   Task<void> relay_tunnel();
   Task<UploadEnd> upload();
 
+  void begin_try(UpstreamTarget& target, bool retried);
   Reason send_failed(const IoResult& result);
+  Reason note_read(const IoResult& got);
+  bool take_whole_head();
   Reason interpret_head();
+  Reason accept_head();
+  bool whole_response() const;
+  Task<bool> send_whole();
+  H1Limits head_limits() const { return {conf_.head_max.count, conf_.fields_max, 0}; }
   Reason bad_response(Reason why);
   const FieldList* decoder_trailers();
   // What the Host field says towards the upstream: the client's, or the target's where an
@@ -107,54 +117,60 @@ class Proxy {
   bool unparsed_ = false;      // in_ holds bytes behind an interim head
   bool answer_begun_ = false;  // a byte of an answer has come
   unsigned interims_ = 0;
-  ChunkedDecoder decoder_;
+  std::optional<ChunkedDecoder> decoder_;  // set for a chunked response
   bool decoded_all_ = false;
   Reason decode_failure_ = Reason::kNone;
 };
 
-Task<void> Proxy::run() {
+Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
+  Proxy proxy(exchange, upstream);
   uint64_t tried = 0;
   bool retried = false;
   Reason failure = Reason::kNoTarget;
-  const bool has_body = !exchange_.request.facts.body.empty();
+  const bool has_body = !exchange.request.facts.body.empty();
   for (;;) {
-    UpstreamTarget* target = choose_target(upstream_, tried);
-    if (target == nullptr || exchange_.tries >= conf_.connect_tries + (retried ? 1 : 0)) break;
-    ++exchange_.tries;
-    exchange_.target = target;
-    exchange_.times.upstream_started = loop_.now();
-    if (!retried) connection_ = target->state->take_idle();
-    exchange_.target_reused = connection_ != nullptr;
-    if (connection_ == nullptr) {
-      failure = co_await connect(*target);
+    UpstreamTarget* target = choose_target(upstream, tried);
+    if (target == nullptr || exchange.tries >= proxy.conf_.connect_tries + (retried ? 1 : 0)) break;
+    proxy.begin_try(*target, retried);
+    if (proxy.connection_ == nullptr) {
+      failure = co_await proxy.connect(*target);
       if (failure != Reason::kNone) {
-        count_failure(failure);
-        const auto index = static_cast<size_t>(target - upstream_.targets.data());
+        proxy.count_failure(failure);
+        const auto index = static_cast<size_t>(target - upstream.targets.data());
         if (index < 64) tried |= uint64_t{1} << index;
         continue;
       }
     }
-    exchange_.times.upstream_connected = loop_.now();
-    answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = false;
-    in_.release();
-    interims_ = 0;
+    exchange.times.upstream_connected = proxy.loop_.now();
     if (has_body) {
-      failure = co_await attempt_with_body();
+      failure = co_await proxy.attempt_with_body();
     } else {
-      failure = co_await attempt();
+      failure = co_await proxy.attempt();
     }
-    if (failure == Reason::kNone || client_lost_) co_return;
-    if (!retried && may_retry()) {
+    if (failure == Reason::kNone || proxy.client_lost_) co_return;
+    if (!retried && proxy.may_retry()) {
       retried = true;
       target->state->cells().retries.add();
-      connection_.reset();
+      proxy.connection_.reset();
       continue;
     }
-    count_failure(failure);
-    connection_.reset();
+    proxy.count_failure(failure);
+    proxy.connection_.reset();
     break;
   }
-  fail(failure);
+  proxy.fail(failure);
+}
+
+// A repeated try gets a new connection: the next kept-alive one may be just as dead.
+void Proxy::begin_try(UpstreamTarget& target, bool retried) {
+  ++exchange_.tries;
+  exchange_.target = &target;
+  exchange_.times.upstream_started = loop_.now();
+  if (!retried) connection_ = target.state->take_idle();
+  exchange_.target_reused = connection_ != nullptr;
+  answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = false;
+  in_.release();
+  interims_ = 0;
 }
 
 // True where the try met a kept-alive connection that was just dying, and may safely be repeated.
@@ -200,9 +216,24 @@ Task<Reason> Proxy::attempt() {
     if (!sent.ok()) co_return send_failed(sent);
   }
   request_sent_ = true;
-  const Reason failure = co_await read_head(conf_.response_timeout);
+  // Mostly one read brings the whole response: it takes no coroutine for the head nor for the body.
+  const Moment started = loop_.now();
+  in_ = Buffer(BufferClass::kHead);
+  const IoResult got = co_await stream().read({in_.tail(), in_.room()}, conf_.response_timeout);
+  Reason failure = note_read(got);
   if (failure != Reason::kNone) co_return failure;
-  co_await relay();
+  if (take_whole_head()) {
+    failure = accept_head();
+  } else {
+    failure = co_await read_head(conf_.response_timeout, started);
+  }
+  if (failure != Reason::kNone) co_return failure;
+  if (whole_response()) {
+    const bool there = co_await send_whole();
+    (void)there;  // the session knows; the connection to the target is as good as before
+  } else {
+    co_await relay();
+  }
   settle_connection();
   co_return Reason::kNone;
 }
@@ -212,7 +243,7 @@ Task<Reason> Proxy::attempt_with_body() {
   Task<UploadEnd> uploading = upload();
   uploading.start();
   // While the body is on its way the answer has all the time that the upload has.
-  Task<Reason> answer = read_head(Duration::zero());
+  Task<Reason> answer = read_head(Duration::zero(), loop_.now());
   answer.start();
   if (!uploading.done()) co_await any_done(uploading, answer);
   bool upload_taken = false;
@@ -227,7 +258,8 @@ Task<Reason> Proxy::attempt_with_body() {
     }
     // Begun anew with a timeout; what has been read of the head is kept.
     answer.cancel();
-    answer = read_head(end == UploadEnd::kComplete ? conf_.response_timeout : kAfterRefusedBody);
+    answer = read_head(end == UploadEnd::kComplete ? conf_.response_timeout : kAfterRefusedBody,
+                       loop_.now());
     answer.start();
     co_await done(answer);
   }
@@ -312,11 +344,35 @@ Task<UploadEnd> Proxy::upload() {
   co_return UploadEnd::kComplete;
 }
 
+// kNone where bytes have come into in_.
+Reason Proxy::note_read(const IoResult& got) {
+  if (got.status == IoStatus::kTimeout) return Reason::kUpstreamTimeout;
+  if (!got.ok()) return Reason::kUpstreamReset;
+  in_.commit(got.bytes);
+  exchange_.upstream_bytes_in += got.bytes;
+  answer_begun_ = true;
+  return Reason::kNone;
+}
+
+// True where in_ begins with the head of a final response, which is parsed then. Anything else is
+// left for read_head to read from its first byte.
+bool Proxy::take_whole_head() {
+  parser_.reset();
+  exchange_.response.fields.clear();
+  const ParseStatus status =
+      parser_.parse(in_.view(), head_limits(), head_, exchange_.response.fields);
+  if (status == ParseStatus::kComplete && head_.status >= 200) return true;
+  parser_.reset();
+  exchange_.response.fields.clear();
+  unparsed_ = true;
+  return false;
+}
+
 // Reads the head of the final response into in_; hands interim ones on. May be cancelled and begun
 // anew: all it knows is in members.
-Task<Reason> Proxy::read_head(Duration timeout) {
-  const H1Limits limits{conf_.head_max.count, conf_.fields_max, 0};
-  const Moment deadline = loop_.now() + timeout;
+Task<Reason> Proxy::read_head(Duration timeout, Moment started) {
+  const H1Limits limits = head_limits();
+  const Moment deadline = started + timeout;
   if (!answer_begun_) {
     parser_.reset();
     exchange_.response.fields.clear();
@@ -331,11 +387,8 @@ Task<Reason> Proxy::read_head(Duration timeout) {
     }
     if (in_.empty() || !unparsed_) {
       const IoResult got = co_await stream().read({in_.tail(), in_.room()}, left);
-      if (got.status == IoStatus::kTimeout) co_return Reason::kUpstreamTimeout;
-      if (!got.ok()) co_return Reason::kUpstreamReset;
-      in_.commit(got.bytes);
-      exchange_.upstream_bytes_in += got.bytes;
-      answer_begun_ = true;
+      const Reason lost = note_read(got);
+      if (lost != Reason::kNone) co_return lost;
     }
     unparsed_ = false;
     const ParseStatus status = parser_.parse(in_.view(), limits, head_, exchange_.response.fields);
@@ -346,10 +399,10 @@ Task<Reason> Proxy::read_head(Duration timeout) {
           ? Reason::kUpstreamHeadTooLarge
           : bad_response(why);
     }
+    if (head_.status >= 200 || head_.status == 101) co_return accept_head();
     const Reason why = interpret_head();
     if (why != Reason::kNone) co_return bad_response(why);
     in_.consume(head_.length);
-    if (head_.status >= 200 || head_.status == 101) break;
     if (++interims_ > kInterimMax) co_return bad_response(Reason::kUpstreamBadResponse);
     // 100 is between the gateway and the upstream; the others are for the client.
     if (head_.status != 100 && !exchange_.client->head_sent()) {
@@ -365,11 +418,18 @@ Task<Reason> Proxy::read_head(Duration timeout) {
     parser_.reset();
     unparsed_ = !in_.empty();
   }
+}
+
+// The final response's head has been parsed.
+Reason Proxy::accept_head() {
+  const Reason why = interpret_head();
+  if (why != Reason::kNone) return bad_response(why);
+  in_.consume(head_.length);
   exchange_.times.upstream_head = loop_.now();
   exchange_.response.status = head_.status;
   exchange_.response.phrase = head_.phrase;
   exchange_.response.body = facts_.body;
-  co_return Reason::kNone;
+  return Reason::kNone;
 }
 
 Reason Proxy::bad_response(Reason why) {
@@ -396,22 +456,28 @@ Reason Proxy::interpret_head() {
 Task<void> Proxy::relay() {
   if (facts_.body.kind == BodyLength::Kind::kTunnel) {
     co_await relay_tunnel();
-    co_return;
-  }
-  const bool whole = facts_.body.empty() || (facts_.body.kind == BodyLength::Kind::kLength &&
-                                             in_.size() >= facts_.body.length);
-  if (!whole) {
+  } else if (whole_response()) {
+    const bool there = co_await send_whole();
+    (void)there;
+  } else {
     co_await relay_pieces();
-    co_return;
   }
-  // The common case: the whole response is here.
+}
+
+// The common case: nothing more has to be read of the response.
+bool Proxy::whole_response() const {
+  return facts_.body.empty() ||
+         (facts_.body.kind == BodyLength::Kind::kLength && in_.size() >= facts_.body.length);
+}
+
+// REQUIRES: whole_response().
+Task<bool> Proxy::send_whole() {
   const size_t length = static_cast<size_t>(facts_.body.length);
   const std::string_view body = in_.view().substr(0, length);
   const bool excess = in_.size() > length;
   if (excess) exchange_.reason = Reason::kUpstreamExcess;
   reusable_ = facts_.keep_alive && !excess;
-  const bool there = co_await exchange_.client->send_head(body, true);
-  (void)there;  // the session knows; the connection to the target is as good as before
+  return exchange_.client->send_head(body, true);
 }
 
 Task<void> Proxy::relay_pieces() {
@@ -420,7 +486,7 @@ Task<void> Proxy::relay_pieces() {
   uint64_t left = facts_.body.length;
   bool head_sent = false;
   BufferClass size_class = BufferClass::kHead;
-  decoder_.reset();
+  if (kind == BodyLength::Kind::kChunked) decoder_.emplace();
   decoded_all_ = false;
   decode_failure_ = Reason::kNone;
   for (;;) {
@@ -494,7 +560,7 @@ Task<void> Proxy::relay_pieces() {
 
 const FieldList* Proxy::decoder_trailers() {
   if (facts_.body.kind != BodyLength::Kind::kChunked) return nullptr;
-  const FieldList* trailers = decoder_.trailers();
+  const FieldList* trailers = decoder_->trailers();
   return trailers != nullptr && !trailers->empty() ? trailers : nullptr;
 }
 
@@ -502,9 +568,9 @@ std::string_view Proxy::gather_chunks() {
   char* const start = in_.data() + in_.begin();
   size_t size = 0;
   while (!in_.empty() && !decoded_all_) {
-    const ChunkedDecoder::Step step = decoder_.next(in_.view());
+    const ChunkedDecoder::Step step = decoder_->next(in_.view());
     if (step.status == ChunkedDecoder::Status::kRefused) {
-      decode_failure_ = decoder_.reason();
+      decode_failure_ = decoder_->reason();
       return {};
     }
     if (!step.data.empty()) {
@@ -576,8 +642,7 @@ void Proxy::fail(Reason why) {
 }  // namespace
 
 Task<void> proxy_action(Exchange& exchange, const void* state) {
-  Proxy proxy(exchange, *static_cast<const Upstream*>(state));
-  co_await proxy.run();
+  return Proxy::run(exchange, *static_cast<const Upstream*>(state));
 }
 
 }  // namespace gatehouse

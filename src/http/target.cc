@@ -199,7 +199,9 @@ Reason parse_path_and_query(std::string_view rest, const TargetOptions& options,
   std::string_view tail;  // '?' and the query
   if (mark != std::string_view::npos) {
     tail = rest.substr(mark);
-    if (holds_escaped_nul(tail)) return Reason::kBadTarget;
+    if (holds_escaped_nul(tail) || tail.find('#') != std::string_view::npos) {
+      return Reason::kBadTarget;
+    }
     out.has_query = true;
     out.query = tail.substr(1);
   }
@@ -265,9 +267,12 @@ Reason parse_target(std::string_view raw, Method method, const TargetOptions& op
       chars::scan_target(raw.data(), raw.data() + raw.size()) != raw.data() + raw.size()) {
     return Reason::kBadTarget;
   }
+  // A '#' is refused in every form: here where a path is read, and below for the others.
+  if (raw.front() == '/' && method != Method::kConnect) [[likely]] {
+    return parse_path_and_query(raw, options, arena, out);
+  }
   if (std::memchr(raw.data(), '#', raw.size()) != nullptr) return Reason::kBadTarget;
   if (method == Method::kConnect) return parse_connect(raw, arena, out);
-  if (raw.front() == '/') return parse_path_and_query(raw, options, arena, out);
   if (raw == "*") {
     if (method != Method::kOptions) return Reason::kBadTarget;
     out.form = TargetForm::kAsterisk;

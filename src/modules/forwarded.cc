@@ -115,6 +115,12 @@ constexpr FieldId kClaims[] = {FieldId::kForwarded,       FieldId::kXForwardedFo
                                FieldId::kXForwardedPort,  FieldId::kXForwardedPrefix,
                                FieldId::kXForwardedSsl,   FieldId::kXRealIp};
 
+constexpr uint64_t kAnyClaim = [] {
+  uint64_t bits = 0;
+  for (const FieldId claim : kClaims) bits |= uint64_t{1} << static_cast<unsigned>(claim);
+  return bits;
+}();
+
 Verdict identify(Exchange& exchange, const void*) {
   const std::vector<NetworkPrefix>& trusted = exchange.listener->conf->trusted_proxy;
   FieldList& fields = exchange.request.fields;
@@ -123,7 +129,7 @@ Verdict identify(Exchange& exchange, const void*) {
     exchange.client_address = walk_forwarded_for(fields, trusted, exchange.peer);
     const Field* proto = fields.find(FieldId::kXForwardedProto);
     exchange.client_https = proto != nullptr && equal_ignoring_case(proto->value, "https");
-  } else {
+  } else if (fields.has_any(kAnyClaim)) {
     for (const FieldId claim : kClaims) fields.drop(claim);
   }
   char* text = exchange.arena.bytes(IpAddress::kTextMax);
@@ -159,8 +165,10 @@ Verdict tell_in_x(Exchange& exchange, const void*) {
   }
   // A trusted proxy's word about scheme and host stands.
   if (!exchange.peer_trusted || !request.fields.has(FieldId::kXForwardedProto)) {
-    request.added.push(Field{"X-Forwarded-Proto", exchange.client_https ? "https" : "http",
-                             FieldId::kXForwardedProto, false});
+    constexpr Field kHttp = literal_field(FieldId::kXForwardedProto, "X-Forwarded-Proto: http\r\n");
+    constexpr Field kHttps =
+        literal_field(FieldId::kXForwardedProto, "X-Forwarded-Proto: https\r\n");
+    request.added.push(exchange.client_https ? kHttps : kHttp);
   }
   if (!request.authority.text.empty() &&
       (!exchange.peer_trusted || !request.fields.has(FieldId::kXForwardedHost))) {
@@ -195,9 +203,9 @@ Verdict tell_in_rfc7239(Exchange& exchange, const void*) {
 
 Verdict tell_via(Exchange& exchange, const void*) {
   // A list field: one more line is one more element, after those that came.
-  exchange.request.added.push(
-      Field{"Via", exchange.request.head.minor_version == 0 ? "1.0 gatehouse" : "1.1 gatehouse",
-            FieldId::kVia, false});
+  constexpr Field kOld = literal_field(FieldId::kVia, "Via: 1.0 gatehouse\r\n");
+  constexpr Field kNow = literal_field(FieldId::kVia, "Via: 1.1 gatehouse\r\n");
+  exchange.request.added.push(exchange.request.head.minor_version == 0 ? kOld : kNow);
   return Verdict::kContinue;
 }
 

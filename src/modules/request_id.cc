@@ -74,16 +74,17 @@ void seed(Generator& into) {
   into.seeded = true;
 }
 
-// Eight hex digits for 32 bits, all at once: each nibble is spread to a byte of its own, and gets
-// '0', or the distance to 'a' more where it is above 9. The order of digits does not matter here.
-void write_hex(char* to, uint32_t value) {
-  uint64_t x = value;
-  x = (x | x << 16) & 0x0000FFFF0000FFFFU;
-  x = (x | x << 8) & 0x00FF00FF00FF00FFU;
-  x = (x | x << 4) & 0x0F0F0F0F0F0F0F0FU;
-  const uint64_t above_nine = (x + 0x0606060606060606U) >> 4 & 0x0101010101010101U;
-  x += 0x3030303030303030U + above_nine * ('a' - '0' - 10);
-  std::memcpy(to, &x, sizeof(x));
+// Sixteen hex digits for 64 bits, eight at a time: each nibble is spread to a byte of its own, and
+// gets '0', or the distance to 'a' more where it is above 9. The order of digits does not matter
+// here, so even and odd nibbles need not be brought together.
+void write_hex(char* to, uint64_t value) {
+  for (const uint64_t nibbles : {value, value >> 4}) {
+    uint64_t x = nibbles & 0x0F0F0F0F0F0F0F0FU;
+    const uint64_t above_nine = (x + 0x0606060606060606U) >> 4 & 0x0101010101010101U;
+    x += 0x3030303030303030U + above_nine * ('a' - '0' - 10);
+    std::memcpy(to, &x, sizeof(x));
+    to += sizeof(x);
+  }
 }
 
 bool is_usable(std::string_view id) {
@@ -102,11 +103,7 @@ Verdict identify(Exchange& exchange, const void*) {
     if (!generator.seeded) [[unlikely]]
       seed(generator);
     char* text = exchange.arena.bytes(32);
-    for (int i = 0; i < 32; i += 16) {
-      const uint64_t bits = generator.next();
-      write_hex(text + i, static_cast<uint32_t>(bits));
-      write_hex(text + i + 8, static_cast<uint32_t>(bits >> 32));
-    }
+    for (int i = 0; i < 32; i += 16) write_hex(text + i, generator.next());
     exchange.request_id = {text, 32};
   }
   if (given != nullptr) exchange.request.fields.drop(FieldId::kXRequestId);

@@ -28,7 +28,9 @@ thread_local constinit FreeList free_lists[kBufferClasses] = {};
 }  // namespace
 #endif
 
-Buffer::Buffer(BufferClass size_class) : class_(size_class) {
+Buffer::Buffer(BufferClass size_class)
+    : capacity_(static_cast<uint32_t>(kBufferSizes[static_cast<unsigned>(size_class)])),
+      class_(size_class) {
   const auto index = static_cast<unsigned>(size_class);
 #if GATEHOUSE_POOLS
   FreeList& list = free_lists[index];
@@ -45,6 +47,7 @@ Buffer::Buffer(BufferClass size_class) : class_(size_class) {
 
 void Buffer::give_back() {
   char* data = std::exchange(data_, nullptr);
+  capacity_ = 0;
 #if GATEHOUSE_POOLS
   const auto index = static_cast<unsigned>(class_);
   FreeList& list = free_lists[index];

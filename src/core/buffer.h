@@ -33,6 +33,7 @@ class Buffer {
       : data_(std::exchange(other.data_, nullptr)),
         begin_(std::exchange(other.begin_, 0)),
         end_(std::exchange(other.end_, 0)),
+        capacity_(std::exchange(other.capacity_, 0)),
         class_(other.class_) {}
   Buffer& operator=(Buffer&& other) noexcept {
     if (this != &other) {
@@ -40,6 +41,7 @@ class Buffer {
       data_ = std::exchange(other.data_, nullptr);
       begin_ = std::exchange(other.begin_, 0);
       end_ = std::exchange(other.end_, 0);
+      capacity_ = std::exchange(other.capacity_, 0);
       class_ = other.class_;
     }
     return *this;
@@ -55,7 +57,7 @@ class Buffer {
   }
 
   BufferClass size_class() const { return class_; }
-  size_t capacity() const { return data_ ? kBufferSizes[static_cast<unsigned>(class_)] : 0; }
+  size_t capacity() const { return capacity_; }
   char* data() { return data_; }
 
   // The filled part.
@@ -67,7 +69,7 @@ class Buffer {
 
   // Room behind the filled part.
   char* tail() { return data_ + end_; }
-  size_t room() const { return capacity() - end_; }
+  size_t room() const { return capacity_ - end_; }
 
   // `n` bytes were written to tail(). REQUIRES: n <= room().
   void commit(size_t n) {
@@ -99,6 +101,7 @@ class Buffer {
   char* data_ = nullptr;
   uint32_t begin_ = 0;
   uint32_t end_ = 0;
+  uint32_t capacity_ = 0;  // 0 without a block
   BufferClass class_ = BufferClass::kHead;
 };
 

@@ -31,33 +31,18 @@ class Pen {
   Pen(const Pen&) = delete;
   Pen& operator=(const Pen&) = delete;
 
-  // Names and values are short: copied by two overlapping words, without a call.
   [[gnu::always_inline]] void put(std::string_view text) {
-    assert(text.size() <= static_cast<size_t>(limit_ - at_));
-    const size_t n = text.size();
-    const char* from = text.data();
-    if (n > 32) {
-      std::memcpy(at_, from, n);
-    } else if (n >= 16) {
-      copy_ends<16>(from, n);
-    } else if (n >= 8) {
-      copy_ends<8>(from, n);
-    } else if (n >= 4) {
-      copy_ends<4>(from, n);
-    } else if (n >= 2) {
-      copy_ends<2>(from, n);
-    } else if (n == 1) {
-      *at_ = *from;
-    }
-    at_ += n;
+    need(text.size());
+    copy(text);
   }
   void put(char c) { *at_++ = c; }
   void put_number(uint64_t number) { at_ = std::to_chars(at_, at_ + 20, number).ptr; }
   void put_line(std::string_view name, std::string_view value) {
-    put(name);
-    put(std::string_view(": "));
-    put(value);
-    put(std::string_view("\r\n"));
+    need(name.size() + value.size() + 4);
+    copy(name);
+    copy(std::string_view(": "));
+    copy(value);
+    copy(std::string_view("\r\n"));
   }
   void put_lines(const FieldList& fields) {
     const Field* const last = fields.end();
@@ -81,6 +66,27 @@ class Pen {
   }
 
  private:
+  void need(size_t size) const { assert(size <= static_cast<size_t>(limit_ - at_)); }
+
+  // Names and values are short: copied by two overlapping words, without a call.
+  [[gnu::always_inline]] void copy(std::string_view text) {
+    const size_t n = text.size();
+    const char* from = text.data();
+    if (n > 32) {
+      std::memcpy(at_, from, n);
+    } else if (n >= 16) {
+      copy_ends<16>(from, n);
+    } else if (n >= 8) {
+      copy_ends<8>(from, n);
+    } else if (n >= 4) {
+      copy_ends<4>(from, n);
+    } else if (n >= 2) {
+      copy_ends<2>(from, n);
+    } else if (n == 1) {
+      *at_ = *from;
+    }
+    at_ += n;
+  }
   // REQUIRES: N <= n <= 2 * N.
   template <size_t N>
   [[gnu::always_inline]] void copy_ends(const char* from, size_t n) {

@@ -165,8 +165,9 @@ Verdict tell_in_x(Exchange& exchange, const void*) {
   }
   // A trusted proxy's word about scheme and host stands.
   if (!exchange.peer_trusted || !request.fields.has(FieldId::kXForwardedProto)) {
-    constexpr Field kHttp = literal_field(FieldId::kXForwardedProto, "X-Forwarded-Proto: http\r\n");
-    constexpr Field kHttps =
+    static constexpr Field kHttp =
+        literal_field(FieldId::kXForwardedProto, "X-Forwarded-Proto: http\r\n");
+    static constexpr Field kHttps =
         literal_field(FieldId::kXForwardedProto, "X-Forwarded-Proto: https\r\n");
     request.added.push(exchange.client_https ? kHttps : kHttp);
   }
@@ -203,8 +204,8 @@ Verdict tell_in_rfc7239(Exchange& exchange, const void*) {
 
 Verdict tell_via(Exchange& exchange, const void*) {
   // A list field: one more line is one more element, after those that came.
-  constexpr Field kOld = literal_field(FieldId::kVia, "Via: 1.0 gatehouse\r\n");
-  constexpr Field kNow = literal_field(FieldId::kVia, "Via: 1.1 gatehouse\r\n");
+  static constexpr Field kOld = literal_field(FieldId::kVia, "Via: 1.0 gatehouse\r\n");
+  static constexpr Field kNow = literal_field(FieldId::kVia, "Via: 1.1 gatehouse\r\n");
   exchange.request.added.push(exchange.request.head.minor_version == 0 ? kOld : kNow);
   return Verdict::kContinue;
 }

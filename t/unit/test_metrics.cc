@@ -261,8 +261,8 @@ Test(metrics, a_writer_killed_at_any_moment_leaves_sound_totals) {
     if (pid == 0) {
       SeriesCells& route = f.metrics->cells(0, SeriesKind::kRoute, "app");
       SeriesCells& listener = f.metrics->cells(0, SeriesKind::kListener, "http");
-      const bool said = write(ready[1], "x", 1) == 1;
-      for (uint64_t i = 0; said; ++i) {
+      if (write(ready[1], "x", 1) != 1) _exit(1);
+      for (uint64_t i = 0;; ++i) {
         listener.requests[2].add();
         route.requests[2].add();
         route.count_latency(static_cast<int64_t>(i % 3000));
@@ -270,7 +270,6 @@ Test(metrics, a_writer_killed_at_any_moment_leaves_sound_totals) {
           f.metrics->cells(0, SeriesKind::kTarget, fmt::format("u/{}-{}", round, i));
         }
       }
-      _exit(1);
     }
     char byte;
     cr_assert_eq(read(ready[0], &byte, 1), 1);

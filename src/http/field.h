@@ -28,6 +28,14 @@ struct Field {
   // The views lie in a buffer that holds the line as it would be written: "name: value" CRLF. Set
   // by the parser; who changes name or value clears it.
   bool verbatim = false;
+
+  // The line may be copied from where it stands. Looks again, for a hook that changed the value
+  // and forgot the mark must not break the message in two.
+  bool stands_as_written() const {
+    const char* const end = value.data() + value.size();
+    return verbatim && value.data() == name.data() + name.size() + 2 && end[0] == '\r' &&
+           end[1] == '\n';
+  }
 };
 
 // A field whose whole line, "name: value" CRLF, is one literal.

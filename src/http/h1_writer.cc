@@ -49,7 +49,7 @@ class Pen {
     for (const Field* field = fields.begin(); field != last;) {
       if (field->dropped) {
         ++field;
-      } else if (!field->verbatim) {
+      } else if (!field->stands_as_written()) {
         put_line(field->name, field->value);
         ++field;
       } else {
@@ -59,7 +59,8 @@ class Pen {
         do {
           to = field->value.data() + field->value.size() + 2;
           ++field;
-        } while (field != last && field->verbatim && !field->dropped && field->name.data() == to);
+        } while (field != last && !field->dropped && field->name.data() == to &&
+                 field->stands_as_written());
         put({from, static_cast<size_t>(to - from)});
       }
     }

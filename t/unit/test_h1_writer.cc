@@ -73,6 +73,22 @@ Test(h1_writer, lines_stay_whole_where_the_buffer_moves_between_two_reads) {
   }
 }
 
+// A hook that changes a value and forgets to clear the mark.
+Test(h1_writer, a_changed_value_is_written_although_the_mark_is_left) {
+  Exchange exchange;
+  const std::string head = "HTTP/1.1 200 OK\r\nA: 1234\r\nB: 5678\r\nC: 9\r\n\r\n";
+  H1ResponseParser parser;
+  ResponseHead parsed;
+  FieldList& fields = exchange.response.fields;
+  cr_assert(parser.parse(head, H1Limits{}, parsed, fields) == ParseStatus::kComplete);
+  fields[0].value = fields[0].value.substr(0, 2);
+  fields[1].value = "other";
+  exchange.response.status = parsed.status;
+  exchange.request.head.minor_version = 1;
+  const Buffer buffer = write_response_head(exchange, {}, 0);
+  cr_assert(buffer.view() == with_line("A: 12\r\nB: other\r\nC: 9\r\n"));
+}
+
 Test(h1_writer, a_literal_field_is_the_line_it_was_made_of) {
   constexpr Field kField = literal_field(FieldId::kVia, "Via: 1.1 gatehouse\r\n");
   cr_assert(kField.name == "Via" && kField.value == "1.1 gatehouse" && kField.verbatim);

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "core/log.h"
+
 namespace gatehouse {
 
 namespace {
@@ -15,6 +17,23 @@ int64_t clock_us(clockid_t clock) {
   timespec ts{};
   clock_gettime(clock, &ts);
   return int64_t{ts.tv_sec} * 1'000'000 + ts.tv_nsec / 1000;
+}
+
+// libevent's own complaints belong into the error log, not on standard error.
+void log_libevent(int severity, const char* message) {
+  switch (severity) {
+    case EVENT_LOG_DEBUG:
+      break;
+    case EVENT_LOG_MSG:
+      GH_LOG(kInfo, "libevent: {}", message);
+      break;
+    case EVENT_LOG_WARN:
+      GH_LOG(kWarn, "libevent: {}", message);
+      break;
+    default:
+      GH_LOG(kError, "libevent: {}", message);
+      break;
+  }
 }
 
 }  // namespace
@@ -58,6 +77,7 @@ void Deferred::cancel() {
 }
 
 Result<std::unique_ptr<EventLoop>> EventLoop::create() {
+  event_set_log_callback(&log_libevent);
   event_config* config = event_config_new();
   if (config == nullptr) return Error{"out of memory"};
   event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE);

@@ -136,6 +136,10 @@ LDFLAGS_ALL = -pthread $(OPTIMISE) $(HARDENING) $(SANITIZE) $(LINK_HARDENING) $(
 no_lto = $(if $(LTO),-fno-lto)
 # The tests' frameworks expand to code that these warnings dislike.
 test_warnings = -Wno-conversion -Wno-shadow -Wno-cast-qual -Wno-extra-semi
+# What is tested is optimised, not the tests: that would be half of the time to build (and fortified
+# headers ask for some).
+test_optimise = $(if $(filter -O0,$(OPTIMISE)),,$(if $(SANITIZE),-O0,-Og -g1))
+test_flags = $(test_warnings) $(test_optimise)
 
 compile = $(CXX) $(CPPFLAGS) $(CXXFLAGS_ALL) -MMD -MP
 
@@ -159,8 +163,8 @@ all: $(or $(programs),$(library))
 
 # Objects are as old as the command that made them, not as configure's last run.
 $(BUILD)/flags.list: FORCE
-	@echo '$(compile) $(test_warnings) $(LTO)' | cmp -s - $@ || \
-	  echo '$(compile) $(test_warnings) $(LTO)' > $@
+	@echo '$(compile) $(test_flags) $(LTO)' | cmp -s - $@ || \
+	  echo '$(compile) $(test_flags) $(LTO)' > $@
 
 $(BUILD)/obj/src/%.o: src/%.cc $(BUILD)/flags.list
 	@mkdir -p $(@D)
@@ -176,7 +180,7 @@ $(coroutine_files:%=$(BUILD)/obj/src/http/%.o): uncovered = \
 $(BUILD)/obj/t/%.o: t/%.cc $(BUILD)/flags.list
 	@mkdir -p $(@D)
 	@echo "c++ $@"
-	$(quiet)$(compile) $(test_warnings) -c $< -o $@
+	$(quiet)$(compile) $(test_flags) -c $< -o $@
 
 # The list of members is a prerequisite too, so that a deleted source leaves the archive.
 $(library): $(library_objects) $(BUILD)/library.list

@@ -1,0 +1,113 @@
+// One exchange on its way through an upstream: the state that proxy.cc (tries), proxy_upload.cc (a
+// request with a body) and proxy_response.cc (its answer) share. Nobody else includes this.
+//
+// Members of the present try are set anew by begin_try(). Coroutines here belong to the action's
+// frame, which holds the Proxy; cancelling one leaves all it knew in members.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "core/buffer.h"
+#include "core/event_loop.h"
+#include "core/stream.h"
+#include "core/task.h"
+#include "http/body_framing.h"
+#include "http/chunked.h"
+#include "http/exchange.h"
+#include "http/h1_parser.h"
+#include "http/upstream.h"
+#include "http/worker.h"
+
+namespace gatehouse {
+
+// How an upload ended.
+enum class UploadEnd : uint8_t { kComplete, kClientFailed, kUpstreamFailed };
+
+class Proxy {
+ public:
+  Proxy(Exchange& exchange, const Upstream& upstream)
+      : exchange_(exchange),
+        upstream_(upstream),
+        conf_(*upstream.conf),
+        loop_(exchange.worker->loop()) {}
+  Proxy(const Proxy&) = delete;
+  Proxy& operator=(const Proxy&) = delete;
+
+  // The action: its frame holds the Proxy.
+  static Task<void> run(Exchange& exchange, const Upstream& upstream);
+
+ private:
+  // Each returns kNone where all went well, else what failed at the upstream's side. Failures at
+  // the client's side end in client_lost_.
+  Task<Reason> connect(UpstreamTarget& target);
+  Task<Reason> attempt();
+  Task<Reason> attempt_with_body();
+  // `started`: since when the timeout has been running.
+  Task<Reason> read_head(Duration timeout, Moment started);
+  Task<void> relay();
+  Task<void> relay_pieces();
+  Task<void> relay_tunnel();
+  Task<UploadEnd> upload();
+
+  void begin_try(UpstreamTarget& target, bool retried);
+  Reason send_failed(const IoResult& result);
+  Reason note_read(const IoResult& got);
+  bool take_whole_head();
+  Reason interpret_head();
+  Reason accept_head();
+  bool whole_response() const;
+  Task<bool> send_whole();
+  H1Limits head_limits() const { return {conf_.head_max.count, conf_.fields_max, 0}; }
+  Reason bad_response(Reason why);
+  const FieldList* decoder_trailers();
+  // What the Host field says towards the upstream: the client's, or the target's where an
+  // HTTP/1.0 client named none.
+  std::string_view request_host() const {
+    return exchange_.request.authority.text.empty() ? std::string_view(exchange_.target->host)
+                                                    : exchange_.request.authority.text;
+  }
+  bool may_retry() const;
+  void count_failure(Reason why);
+  // After a try: gives the connection back or closes it. No coroutine may be using it.
+  void settle_connection();
+  void stop_upload_failed();
+  void lose_client(Reason why);
+  void fail(Reason why);
+  // Decodes what the buffer holds in place, so that the data stands in one piece.
+  std::string_view gather_chunks();
+
+  Stream& stream() { return connection_->stream(); }
+
+  Exchange& exchange_;
+  const Upstream& upstream_;
+  const UpstreamConf& conf_;
+  EventLoop& loop_;
+  std::unique_ptr<UpstreamConnection> connection_;
+
+  // The request's side of the present try.
+  BodyPiece piece_;              // the last piece read from the client
+  unsigned pieces_ = 0;          // read from the client so far
+  uint64_t body_read_ = 0;       // their bytes
+  bool piece_lost_ = false;      // a piece was read, and its memory is no longer ours
+  bool accepted_bytes_ = false;  // the kernel took bytes of this try for sending
+  bool request_sent_ = true;     // the whole request has been sent
+  bool client_lost_ = false;
+
+  // The response's side of the present try.
+  bool reusable_ = false;  // the connection may serve another exchange
+  Buffer in_;
+  H1ResponseParser parser_;
+  ResponseHead head_;
+  ResponseFacts facts_;
+  bool unparsed_ = false;      // in_ holds bytes behind an interim head
+  bool answer_begun_ = false;  // a byte of an answer has come
+  unsigned interims_ = 0;
+  std::optional<ChunkedDecoder> decoder_;  // set for a chunked response
+  bool decoded_all_ = false;
+  Reason decode_failure_ = Reason::kNone;
+};
+
+}  // namespace gatehouse

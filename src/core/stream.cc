@@ -18,8 +18,10 @@ constexpr Duration kProbeAfter = std::chrono::milliseconds(200);
 Stream::~Stream() {
   assert(reader_ == nullptr && writer_ == nullptr);
   if (destroyed_ != nullptr) *destroyed_ = true;
-  watch_.close();
+  // Closing takes the descriptor out of epoll; asked afterwards, the kernel only says that it does
+  // not know it, which costs less than taking it out by a call of its own.
   if (fd_ >= 0) ::close(fd_);
+  watch_.close();
 }
 
 Result<void> Stream::open() {

@@ -1,4 +1,5 @@
 // The answer of a target: its head is read and judged, its body sent on to the client. See proxy.h.
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
@@ -8,6 +9,14 @@
 #include "http/route.h"
 
 namespace gatehouse {
+
+namespace {
+
+// Bytes read of a body at once. More would leave the processor's nearest cache between the read
+// and the write, which costs more than the system calls that it saves (t/bench, 1m).
+constexpr size_t kRelayMax = 32 * 1024;
+
+}  // namespace
 namespace {
 
 // Interim responses before a final one; more are a fault of the upstream.
@@ -210,7 +219,8 @@ Task<void> Proxy::relay_pieces() {
       }
     }
     if (!in_ || in_.size_class() != size_class) in_ = Buffer(size_class);
-    const IoResult got = co_await stream().read({in_.tail(), in_.room()}, conf_.read_timeout);
+    const size_t room = std::min(in_.room(), kRelayMax);
+    const IoResult got = co_await stream().read({in_.tail(), room}, conf_.read_timeout);
     if (got.status == IoStatus::kEof && kind == BodyLength::Kind::kUntilClose) {
       (void)co_await client.send_end(nullptr);
       co_return;
@@ -222,9 +232,8 @@ Task<void> Proxy::relay_pieces() {
     }
     in_.commit(got.bytes);
     exchange_.upstream_bytes_in += got.bytes;
-    if (in_.room() == 0 && size_class != BufferClass::kHuge) {
-      size_class = static_cast<BufferClass>(static_cast<unsigned>(size_class) + 1);
-    }
+    // A body that fills its buffer gets a larger one for the next piece.
+    if (got.bytes == room) size_class = BufferClass::kBulk;
   }
   fail(Reason::kUpstreamBadResponse);
 }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <utility>
 
 #include "core/log.h"
 #include "core/log_conf.h"
@@ -22,7 +23,7 @@ namespace {
 // Connections accepted in one go before other events get their turn.
 constexpr int kAcceptBatch = 16;
 // And before the listening socket is given up: a flood must not hold up the end.
-constexpr int kAcceptBatchesAtEnd = 256;
+constexpr int kAcceptBatchesAtEnd = 1024;
 // How long accepting rests after the system had no descriptor or memory to give.
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 
@@ -69,12 +70,16 @@ class Worker::Acceptor {
   // True where there may be more to accept.
   bool accept_some() {
     Worker& worker = *state_.worker;
-    for (int i = 0; i < kAcceptBatch; ++i) {
+    // About as many as came last time: the call that finds the queue empty is mostly saved, and
+    // what is left in it is told again in the next turn.
+    const int batch = std::exchange(batch_, std::min(batch_ + 1, kAcceptBatch));
+    for (int i = 0; i < batch; ++i) {
       sockaddr_storage storage;
       socklen_t size = sizeof(storage);
       const int fd = ::accept4(listener_.fd, reinterpret_cast<sockaddr*>(&storage), &size,
                                SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) {
+        batch_ = std::max(i, 1);
         failed(errno);
         return false;
       }
@@ -111,6 +116,7 @@ class Worker::Acceptor {
 
   WorkerListener listener_;
   AcceptorState state_;
+  int batch_ = 1;  // how many accept_some() tries to take, up to kAcceptBatch
   Watch watch_;
   Timer resume_{&Acceptor::on_resume, this};
 };

@@ -118,6 +118,17 @@ Error unknown_word(std::string_view text, const std::vector<std::string_view>& k
   return Error{std::move(message)};
 }
 
+std::string unquoted(const Error& error, std::string_view text) {
+  std::string message = error.message;
+  const std::string quoted = "'" + std::string(text) + "'";
+  for (const std::string& prefix : {quoted + " is ", quoted + ": ", quoted + " "}) {
+    if (!message.starts_with(prefix)) continue;
+    message.erase(0, prefix.size());
+    break;
+  }
+  return message;
+}
+
 std::string list_words(const std::vector<std::string_view>& words) {
   std::string text;
   for (size_t i = 0; i < words.size(); ++i) {

@@ -167,6 +167,10 @@ struct EnumName {
 // `"blue" is not known` with the nearest name, for parse() of types with a list of words.
 Error unknown_word(std::string_view text, const std::vector<std::string_view>& known);
 
+// The message of a parser that quotes its `text` first, without that: whoever reports a value
+// quotes it.
+std::string unquoted(const Error& error, std::string_view text);
+
 // "red, green or blue".
 std::string list_words(const std::vector<std::string_view>& words);
 

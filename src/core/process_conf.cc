@@ -163,14 +163,8 @@ std::string ValueType<ErrorLogTarget>::expected() {
 Result<SocketAddress> ValueType<SocketAddress>::parse(std::string_view text) {
   Result<SocketAddress> parsed = SocketAddress::parse(text);
   if (parsed) return parsed;
-  // The text is quoted by whoever reports the error, who also says what was expected.
-  std::string message = parsed.error().message;
-  const std::string quoted = "'" + std::string(text) + "'";
-  for (const std::string& prefix : {quoted + " is ", quoted + ": ", quoted + " "}) {
-    if (!message.starts_with(prefix)) continue;
-    message.erase(0, prefix.size());
-    break;
-  }
+  // What was expected is said by whoever reports the error, too.
+  std::string message = unquoted(parsed.error(), text);
   constexpr std::string_view kForms = ": expected 127.0.0.1:80, [::1]:80, *:80 or unix:/path";
   const size_t forms = message.find(kForms);
   if (forms != std::string::npos) message.erase(forms, kForms.size());

@@ -200,14 +200,8 @@ std::string ValueType<TargetConf>::expected() {
 Result<NetworkPrefix> ValueType<NetworkPrefix>::parse(std::string_view text) {
   Result<NetworkPrefix> parsed = NetworkPrefix::parse(text);
   if (parsed) return parsed;
-  // The text is quoted by whoever reports the error, who also says what was expected.
-  std::string message = parsed.error().message;
-  const std::string quoted = "'" + std::string(text) + "'";
-  for (const std::string& prefix : {quoted + " is ", quoted + ": ", quoted + " "}) {
-    if (!message.starts_with(prefix)) continue;
-    message.erase(0, prefix.size());
-    break;
-  }
+  // What was expected is said by whoever reports the error, too.
+  std::string message = unquoted(parsed.error(), text);
   message.resize(std::min(message.size(), message.find(": expected")));
   return Error{std::move(message)};
 }

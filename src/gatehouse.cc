@@ -151,7 +151,6 @@ struct Loaded {
   Schema schema;
   std::shared_ptr<const ConfigSource> source;
   std::unique_ptr<Generation> generation;
-  NameTable names;
 };
 
 // Reads and compiles; tells all that is wrong on standard error.
@@ -165,7 +164,7 @@ bool load(const std::string& path, Loaded& loaded) {
   loaded.source = std::make_shared<const ConfigSource>(std::move(*source));
   ConfigErrors errors;
   loaded.generation =
-      Generation::build(loaded.source, loaded.schema, all_modules(), loaded.names, errors);
+      Generation::build(loaded.source, loaded.schema, all_modules(), NameTable(), errors);
   if (loaded.generation == nullptr) {
     std::fputs(errors.text().c_str(), stderr);
     return false;
@@ -237,9 +236,15 @@ int run(const CommandLine& line) {
   const GatehouseConf conf =
       loaded.generation->config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
   ProcessPlan plan = make_plan(loaded, line.foreground);
-  loaded.names = resolve_names(loaded.generation->target_names());
+  plan.names = resolve_names(loaded.generation->target_names());
   // Each worker compiles the same bytes for itself.
   loaded.generation.reset();
+  Result<UniqueFd> config_bytes = loaded.source->to_memfd();
+  if (!config_bytes) {
+    std::fprintf(stderr, "gatehouse: %s\n", config_bytes.error().message.c_str());
+    return 1;
+  }
+  plan.config_fd = config_bytes->get();
 
   Result<SharedMemory> shared = SharedMemory::create(conf.shared_memory);
   if (!shared) {
@@ -256,8 +261,7 @@ int run(const CommandLine& line) {
   }
   plan.on_worker_exit = [&metrics](uint32_t row) { (*metrics)->zero_gauges(row); };
   return run_master(plan, *shared, [&loaded](WorkerContext context) {
-    return Worker::run(std::move(context), loaded.source, loaded.schema, all_modules(),
-                       loaded.names);
+    return Worker::run(std::move(context), loaded.schema, all_modules());
   });
 }
 

@@ -4,8 +4,8 @@
 // keep their borders, so a message comes whole or not at all. Both ends are non-blocking. The end
 // of the file means that the other process died: a worker whose master is gone drains and exits.
 //
-// kReady to kReopenLog are in use. The rest belongs to the reload of the generation inside live
-// workers and has its numbers already, so that master and workers of neighbouring versions agree.
+// The two phases of a reload: kPrepareFds (as many as needed), kPrepare; then, when all workers
+// have said kPrepared, kSwitch to each; or kDiscard when any could not.
 #pragma once
 
 #include <cstdint>
@@ -17,21 +17,26 @@
 namespace gatehouse {
 
 enum class ChannelVerb : uint32_t {
-  kReady = 1,      // worker → master: accepting connections
+  kReady = 1,      // worker → master: accepting connections; argument = generation
   kDrain = 2,      // master → worker: stop accepting, finish the exchanges, exit 0
   kStop = 3,       // master → worker: exit now, 0
-  kReopenLog = 4,  // master → worker: argument = index in log_files or kErrorLogIndex; one fd
+  kReopenLog = 4,  // master → worker: argument = index in the plan's logs or kErrorLogIndex; one fd
 
-  kPrepare = 16,        // master → worker: argument = generation; fd = the sealed config
-  kPrepared = 17,       // worker → master: argument = generation
+  kPrepare = 16,   // master → worker: argument = generation; fds = sealed config, sealed plan
+  kPrepared = 17,  // worker → master: argument = generation
   kPrepareFailed = 18,  // worker → master: argument = generation; fd = memfd with the errors
   kSwitch = 19,         // master → worker: argument = generation
   kDiscard = 20,        // master → worker: argument = generation
+  kSwitched = 21,       // worker → master: argument = the generation that serves
+  kReopened = 22,       // worker → master: argument = of the kReopenSync it answers
+  kReopenSync = 23,     // master → worker: answer when every kReopenLog before this is done
+  kPrepareFds = 24,     // master → worker: argument = generation; the next of the plan's new fds
+  kIdle = 25,           // worker → master: parked, and without a connection
 };
 
 // The argument of kReopenLog that means the error log (see log_adopt).
 inline constexpr uint32_t kErrorLogIndex = UINT32_MAX;
-inline constexpr size_t kChannelFdsMax = 8;
+inline constexpr size_t kChannelFdsMax = 64;
 
 struct ChannelMessage {
   ChannelVerb verb{};

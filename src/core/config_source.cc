@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <glob.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,13 +17,14 @@
 #include <utility>
 
 #include "core/config_lines.h"
+#include "core/packer.h"
+#include "core/sealed_bytes.h"
 
 namespace gatehouse {
 
 namespace {
 
-constexpr std::string_view kMagic = "gatehouse configuration 2\n";
-constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+constexpr std::string_view kMagic = "gatehouse configuration 3\n";
 constexpr size_t kMaxProblems = 1000;
 
 struct FileIdentity {
@@ -105,56 +105,16 @@ std::string relative_to(const std::string& including, std::string_view path) {
   return including.substr(0, slash + 1) + std::string(path);
 }
 
-void put(std::string& out, uint64_t number) {
-  out.append(reinterpret_cast<const char*>(&number), sizeof(number));
+void put(Packer& packer, Origin origin) {
+  packer.put(origin.file);
+  packer.put(origin.line);
 }
-void put(std::string& out, std::string_view text) {
-  put(out, uint64_t{text.size()});
-  out += text;
+Origin get_origin(Unpacker& unpacker) {
+  Origin origin;
+  origin.file = static_cast<uint32_t>(unpacker.number(kMaxConfigFiles));
+  origin.line = static_cast<uint32_t>(unpacker.number(kMaxConfigFileBytes + 1));
+  return origin;
 }
-
-// Reads what put() wrote. After the first failure everything is empty or zero, and ok() is false.
-class Unpacker {
- public:
-  explicit Unpacker(std::string_view rest) : rest_(rest) {}
-
-  bool ok() const { return ok_; }
-  bool at_end() const { return ok_ && rest_.empty(); }
-
-  uint64_t number(uint64_t max) {
-    uint64_t number = 0;
-    if (rest_.size() < sizeof(number)) return fail();
-    std::memcpy(&number, rest_.data(), sizeof(number));
-    rest_.remove_prefix(sizeof(number));
-    return number <= max ? number : fail();
-  }
-  std::string text() {
-    const uint64_t size = number(rest_.size());
-    if (!ok_ || size > rest_.size()) {
-      fail();
-      return {};
-    }
-    std::string text(rest_.substr(0, size));
-    rest_.remove_prefix(size);
-    return text;
-  }
-  Origin origin() {
-    Origin origin;
-    origin.file = static_cast<uint32_t>(number(kMaxConfigFiles));
-    origin.line = static_cast<uint32_t>(number(kMaxConfigFileBytes + 1));
-    return origin;
-  }
-
- private:
-  uint64_t fail() {
-    ok_ = false;
-    rest_ = {};
-    return 0;
-  }
-
-  std::string_view rest_;
-  bool ok_ = true;
-};
 
 }  // namespace
 
@@ -270,48 +230,24 @@ ConfigSource ConfigSource::from_text(std::string name, std::string text) {
 }
 
 Result<UniqueFd> ConfigSource::to_memfd() const {
-  UniqueFd fd(::memfd_create("gatehouse configuration", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd) return errno_error("memfd_create for the configuration", errno);
-  const std::string bytes = serialize();
-  size_t written = 0;
-  while (written < bytes.size()) {
-    const ssize_t put = ::write(fd.get(), bytes.data() + written, bytes.size() - written);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return errno_error("writing the configuration to its memfd", errno);
-    written += static_cast<size_t>(put);
-  }
-  if (::fcntl(fd.get(), F_ADD_SEALS, kAllSeals) != 0) {
-    return errno_error("sealing the configuration's memfd", errno);
-  }
-  return fd;
+  return seal_bytes("gatehouse configuration", serialize());
 }
 
 Result<ConfigSource> ConfigSource::from_memfd(int fd) {
-  // Unsealed, the bytes could change while they are read, and the processes would disagree.
-  const int seals = ::fcntl(fd, F_GET_SEALS);
-  if (seals < 0) return errno_error("the configuration's descriptor is no memfd", errno);
-  if ((seals & kAllSeals) != kAllSeals) return Error{"the configuration's memfd is not sealed"};
-  struct stat status = {};
-  if (::fstat(fd, &status) != 0) return errno_error("examining the configuration's memfd", errno);
-  std::string bytes(static_cast<size_t>(status.st_size), '\0');
-  size_t have = 0;
-  while (have < bytes.size()) {
-    const ssize_t got =
-        ::pread(fd, bytes.data() + have, bytes.size() - have, static_cast<off_t>(have));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return errno_error("reading the configuration's memfd", errno);
-    if (got == 0) break;
-    have += static_cast<size_t>(got);
-  }
+  const Result<std::string> bytes = read_sealed(fd, kMaxSealedConfig);
+  if (!bytes) return Error{"the configuration: " + bytes.error().message};
+  return from_sealed_bytes(*bytes);
+}
 
+Result<ConfigSource> ConfigSource::from_sealed_bytes(std::string_view bytes) {
   const Error malformed{"the configuration's memfd is malformed"};
-  if (have != bytes.size() || !bytes.starts_with(kMagic)) return malformed;
-  Unpacker unpacker(std::string_view(bytes).substr(kMagic.size()));
+  Unpacker unpacker(bytes, kMagic);
   ConfigSource source;
+  source.closed_ = true;
   for (uint64_t left = unpacker.number(kMaxConfigFiles); left > 0 && unpacker.ok(); --left) {
     ConfigFile file;
     file.path = unpacker.text();
-    file.included_at = unpacker.origin();
+    file.included_at = get_origin(unpacker);
     file.text = unpacker.text();
     // A file is included by an earlier one, which also rules out cycles.
     const bool is_main = source.files_.empty();
@@ -323,7 +259,7 @@ Result<ConfigSource> ConfigSource::from_memfd(int fd) {
   }
   for (uint64_t left = unpacker.number(kMaxProblems); left > 0 && unpacker.ok(); --left) {
     IncludeProblem problem;
-    problem.included_at = unpacker.origin();
+    problem.included_at = get_origin(unpacker);
     problem.problem = unpacker.text();
     problem.expected = unpacker.text();
     if (problem.included_at.file >= source.files_.size()) return malformed;
@@ -337,40 +273,42 @@ Result<ConfigSource> ConfigSource::from_memfd(int fd) {
   }
   for (uint64_t left = unpacker.number(bytes.size()); left > 0 && unpacker.ok(); --left) {
     std::string path = unpacker.text();
-    source.attachments_.emplace(std::move(path), unpacker.text());
+    Attachment attachment;
+    attachment.readable = unpacker.number(1) == 1;
+    attachment.text = unpacker.text();
+    source.attachments_.emplace(std::move(path), std::move(attachment));
   }
   if (!unpacker.at_end() || source.files_.empty()) return malformed;
   return source;
 }
 
 std::string ConfigSource::serialize() const {
-  std::string out(kMagic);
-  put(out, files_.size());
+  Packer packer(kMagic);
+  packer.put(files_.size());
   for (const ConfigFile& file : files_) {
-    put(out, std::string_view(file.path));
-    put(out, file.included_at.file);
-    put(out, file.included_at.line);
-    put(out, std::string_view(file.text));
+    packer.put(file.path);
+    put(packer, file.included_at);
+    packer.put(file.text);
   }
-  put(out, problems_.size());
+  packer.put(problems_.size());
   for (const IncludeProblem& problem : problems_) {
-    put(out, problem.included_at.file);
-    put(out, problem.included_at.line);
-    put(out, std::string_view(problem.problem));
-    put(out, std::string_view(problem.expected));
+    put(packer, problem.included_at);
+    packer.put(problem.problem);
+    packer.put(problem.expected);
   }
-  put(out, environment_.size());
+  packer.put(environment_.size());
   for (const auto& [name, value] : environment_) {
-    put(out, std::string_view(name));
-    put(out, uint64_t{value ? 1U : 0U});
-    if (value) put(out, std::string_view(*value));
+    packer.put(name);
+    packer.put(uint64_t{value ? 1U : 0U});
+    if (value) packer.put(*value);
   }
-  put(out, attachments_.size());
-  for (const auto& [path, text] : attachments_) {
-    put(out, std::string_view(path));
-    put(out, std::string_view(text));
+  packer.put(attachments_.size());
+  for (const auto& [path, attachment] : attachments_) {
+    packer.put(path);
+    packer.put(uint64_t{attachment.readable});
+    packer.put(attachment.text);
   }
-  return out;
+  return packer.take();
 }
 
 std::vector<uint32_t> ConfigSource::included_at(Origin origin) const {
@@ -390,15 +328,38 @@ Result<std::string_view> ConfigSource::attachment(const std::string& path, Origi
                                                   size_t max) const {
   const std::string full = relative_to(files_[origin.file].path, path);
   auto found = attachments_.find(full);
-  if (found == attachments_.end()) {
-    Result<FileBytes> file = read_file(full, FileKind::kRegular);
-    if (!file) return file.error();
-    found = attachments_.emplace(full, std::move(file->text)).first;
+  if (found == attachments_.end() && closed_) {
+    wanted_.emplace(full, max);
+    return std::string_view();
   }
-  if (found->second.size() > max) {
+  if (found == attachments_.end()) {
+    Attachment attachment = read_attachment(full);
+    if (!attachment.readable) return Error{std::move(attachment.text)};
+    found = attachments_.emplace(full, std::move(attachment)).first;
+  }
+  const Attachment& attachment = found->second;
+  if (!attachment.readable) return Error{attachment.text};
+  if (attachment.text.size() > max) {
     return Error{full + " is larger than " + std::to_string(max) + " bytes"};
   }
-  return std::string_view(found->second);
+  return std::string_view(attachment.text);
+}
+
+ConfigSource::Attachment ConfigSource::read_attachment(const std::string& path) {
+  Result<FileBytes> file = read_file(path, FileKind::kRegular);
+  if (!file) return {false, file.error().message};
+  return {true, std::move(file->text)};
+}
+
+std::vector<ConfigSource::Wanted> ConfigSource::wanted() const {
+  std::vector<Wanted> wanted;
+  for (const auto& [path, max] : wanted_) wanted.push_back({path, max});
+  return wanted;
+}
+
+void ConfigSource::attach(const Wanted& wanted) {
+  attachments_.insert_or_assign(wanted.path, read_attachment(wanted.path));
+  wanted_.erase(wanted.path);
 }
 
 std::string ConfigSource::where(Origin origin) const {

@@ -31,6 +31,8 @@ namespace gatehouse {
 inline constexpr size_t kMaxConfigFileBytes = size_t{16} << 20;
 inline constexpr size_t kMaxConfigBytes = size_t{64} << 20;  // all files together
 inline constexpr size_t kMaxConfigFiles = 4096;
+// Files, attachments and what holds them together, as they travel.
+inline constexpr size_t kMaxSealedConfig = size_t{256} << 20;
 inline constexpr size_t kMaxIncludeDepth = 16;
 
 struct ConfigFile {
@@ -58,8 +60,11 @@ class ConfigSource {
   Result<UniqueFd> to_memfd() const;
 
   // Reads back what to_memfd() wrote. Leaves `fd` open, and does not depend on its position.
-  // Fails unless it is fully sealed and well formed.
+  // Fails unless it is fully sealed and well formed. What comes back is closed: no file is read
+  // for it any more, see wanted().
   static Result<ConfigSource> from_memfd(int fd);
+  // The same from the memfd's content (kept in a history).
+  static Result<ConfigSource> from_sealed_bytes(std::string_view bytes);
 
   // In the order they are read; [0] is the main file.
   std::span<const ConfigFile> files() const { return files_; }
@@ -80,6 +85,16 @@ class ConfigSource {
   // Fails when it cannot be read or is larger than `max` bytes.
   Result<std::string_view> attachment(const std::string& path, Origin origin, size_t max) const;
 
+  // Attachments that a closed source was asked for and does not have (they seemed empty): whoever
+  // may open them has to attach() them, and then the source is compiled again.
+  struct Wanted {
+    std::string path;
+    size_t max = 0;
+  };
+  std::vector<Wanted> wanted() const;
+  // Reads the file and keeps its bytes, or why it cannot be read, for attachment() to tell.
+  void attach(const Wanted& wanted);
+
   // Size of all files together.
   size_t bytes() const;
 
@@ -94,7 +109,15 @@ class ConfigSource {
   std::vector<ConfigFile> files_;
   std::vector<IncludeProblem> problems_;
   std::map<std::string, std::optional<std::string>, std::less<>> environment_;
-  mutable std::map<std::string, std::string, std::less<>> attachments_;  // by path
+  // By path: the bytes, or why there are none.
+  struct Attachment {
+    bool readable = true;
+    std::string text;
+  };
+  static Attachment read_attachment(const std::string& path);
+  mutable std::map<std::string, Attachment, std::less<>> attachments_;
+  mutable std::map<std::string, size_t, std::less<>> wanted_;
+  bool closed_ = false;
 };
 
 }  // namespace gatehouse

@@ -86,7 +86,7 @@ Result<UniqueFd> open_log_file(const std::string& path, const FileOwner& owner) 
   return Error{"cannot open " + path + ": too many symbolic links"};
 }
 
-Result<void> adopt_reopened_log(ChannelMessage& message, std::span<const WorkerLogFile> files) {
+Result<void> adopt_reopened_log(ChannelMessage& message, std::span<const WorkerLog> files) {
   if (message.verb != ChannelVerb::kReopenLog || message.fds.size() != 1) {
     return Error{"a reopen message needs exactly one descriptor"};
   }
@@ -99,7 +99,7 @@ Result<void> adopt_reopened_log(ChannelMessage& message, std::span<const WorkerL
   if (message.argument >= files.size()) {
     return Error{fmt::format("log file {} of {} does not exist", message.argument, files.size())};
   }
-  const WorkerLogFile& file = files[message.argument];
+  const WorkerLog& file = files[message.argument];
   int result;
   do result = dup3(fresh.get(), file.fd, O_CLOEXEC);
   while (result < 0 && (errno == EINTR || errno == EBUSY));

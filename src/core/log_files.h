@@ -34,6 +34,6 @@ Result<UniqueFd> open_log_file(const std::string& path, const FileOwner& owner =
 
 // Worker: does what a kReopenLog message says, for the error log or for one of `files`, whose
 // descriptor numbers stay the same. Takes the message's descriptor.
-Result<void> adopt_reopened_log(ChannelMessage& message, std::span<const WorkerLogFile> files);
+Result<void> adopt_reopened_log(ChannelMessage& message, std::span<const WorkerLog> files);
 
 }  // namespace gatehouse

@@ -72,9 +72,10 @@ void LogSet::reopen() {
   }
 }
 
-std::vector<WorkerLogFile> LogSet::files() const {
-  std::vector<WorkerLogFile> files;
-  for (size_t i = 0; i < paths_.size(); ++i) files.push_back({paths_[i], fds_[i].get()});
+std::vector<WorkerLog> LogSet::files() const {
+  std::vector<WorkerLog> files;
+  for (size_t i = 0; i < paths_.size(); ++i)
+    files.push_back({.id = i, .path = paths_[i], .fd = fds_[i].get()});
   return files;
 }
 

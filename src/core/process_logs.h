@@ -23,7 +23,7 @@ class LogSet {
   void reopen();
 
   // What a worker inherits; the numbers do not change.
-  std::vector<WorkerLogFile> files() const;
+  std::vector<WorkerLog> files() const;
 
   // The indexes that kReopenLog may name now: each file, and kErrorLogIndex if that is a file.
   std::vector<uint32_t> indexes() const;

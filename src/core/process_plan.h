@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "core/resolver.h"
 #include "core/sockets.h"
 #include "core/units.h"
 
@@ -39,6 +40,11 @@ struct ProcessPlan {
   // Whom the workers run as. Used only where the master is root; group empty: the user's own.
   std::string user;
   std::string group;
+
+  // What the workers compile: the sealed configuration, and what its targets' names mean.
+  int config_fd = -1;
+  uint32_t generation = 1;
+  NameTable names;
 
   std::string pid_file;  // empty: none
   bool daemon = false;

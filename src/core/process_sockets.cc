@@ -103,14 +103,16 @@ Result<ListenSockets::Bound> ListenSockets::bind_one(const ListenerPlan& listene
   return bound;
 }
 
-std::vector<WorkerListener> ListenSockets::of_worker(const std::string& pool,
-                                                     uint32_t index) const {
-  std::vector<WorkerListener> listeners;
+std::vector<WorkerSocket> ListenSockets::of_worker(const std::string& pool, uint32_t index) const {
+  std::vector<WorkerSocket> listeners;
   for (const Bound& bound : bound_) {
     if (bound.pool != pool) continue;
     size_t which = bound.address.is_unix() ? 0 : index;
     if (which < bound.fds.size()) {
-      listeners.push_back({bound.listener, bound.address, bound.fds[which].get()});
+      listeners.push_back({.id = 0,
+                           .listener = bound.listener,
+                           .address = bound.address,
+                           .fd = bound.fds[which].get()});
     }
   }
   return listeners;

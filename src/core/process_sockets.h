@@ -29,7 +29,7 @@ class ListenSockets {
   std::vector<Error> bind(const ProcessPlan& plan);
 
   // What worker `index` of `pool` listens on.
-  std::vector<WorkerListener> of_worker(const std::string& pool, uint32_t index) const;
+  std::vector<WorkerSocket> of_worker(const std::string& pool, uint32_t index) const;
   size_t count() const;
 
   // Closes the sockets and removes the unix paths that were made here (unless somebody else has

@@ -47,9 +47,10 @@ Result<void> close_by_list(const std::vector<int>& keep) {
 }
 
 std::vector<int> descriptors_of(const WorkerContext& context) {
-  std::vector<int> keep = {context.channel_fd, log_descriptor(), context.shared->fd()};
-  for (const WorkerListener& listener : context.listeners) keep.push_back(listener.fd);
-  for (const WorkerLogFile& file : context.log_files) keep.push_back(file.fd);
+  std::vector<int> keep = {context.channel_fd, log_descriptor(), context.shared->fd(),
+                           context.config_fd};
+  for (const WorkerSocket& listener : context.plan.sockets) keep.push_back(listener.fd);
+  for (const WorkerLog& file : context.plan.logs) keep.push_back(file.fd);
   return keep;
 }
 

@@ -90,13 +90,16 @@ void Supervisor::start(Slot& slot, Moment now) {
   context.index = slot.index;
   context.row = slot.row;
   context.rows = static_cast<uint32_t>(slots_.size());
-  context.listeners = sockets_.of_worker(slot.pool->name, slot.index);
+  context.config_fd = plan_.config_fd;
+  context.plan.generation = plan_.generation;
+  context.plan.names = plan_.names;
+  context.plan.sockets = sockets_.of_worker(slot.pool->name, slot.index);
   context.channel_fd = channel->worker.get();
   context.shared = &shared_;
-  context.log_files = logs_.files();
-  context.connections_max = slot.pool->connections_max;
-  context.drain_timeout = plan_.drain_timeout;
-  WorkerSetup setup{.nofile_wanted = descriptors_wanted(*slot.pool, context.listeners.size()),
+  context.plan.logs = logs_.files();
+  context.plan.connections_max = slot.pool->connections_max;
+  context.plan.drain_timeout = plan_.drain_timeout;
+  WorkerSetup setup{.nofile_wanted = descriptors_wanted(*slot.pool, context.plan.sockets.size()),
                     .let_go_of_streams = plan_.daemon,
                     .run_as = run_as_};
 

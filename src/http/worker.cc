@@ -39,7 +39,7 @@ constexpr std::string_view kOverLimit =
 // A listening socket of this worker.
 class Worker::Acceptor {
  public:
-  Acceptor(Worker& worker, const WorkerListener& listener) : listener_(listener) {
+  Acceptor(Worker& worker, const WorkerSocket& listener) : listener_(listener) {
     state_.worker = &worker;
   }
 
@@ -83,7 +83,7 @@ class Worker::Acceptor {
         failed(errno);
         return false;
       }
-      if (worker.connections_ >= worker.context_.connections_max) {
+      if (worker.connections_ >= worker.context_.plan.connections_max) {
         worker.cells().connections_refused.add();
         (void)!::send(fd, kOverLimit.data(), kOverLimit.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
         ::close(fd);
@@ -114,7 +114,7 @@ class Worker::Acceptor {
     state_.worker->loop().arm(resume_, kAcceptPause);
   }
 
-  WorkerListener listener_;
+  WorkerSocket listener_;
   AcceptorState state_;
   int batch_ = 1;  // how many accept_some() tries to take, up to kAcceptBatch
   Watch watch_;
@@ -137,13 +137,18 @@ Worker::~Worker() {
   log_writers_.clear();
 }
 
-int Worker::run(WorkerContext context, std::shared_ptr<const ConfigSource> source,
-                const Schema& schema, std::span<const Module* const> modules,
-                const NameTable& names) {
+int Worker::run(WorkerContext context, const Schema& schema,
+                std::span<const Module* const> modules) {
   set_variable_worker(context.pool, context.index);
+  Result<ConfigSource> source = ConfigSource::from_memfd(context.config_fd);
+  if (!source) {
+    GH_LOG(kAlert, "{}", source.error().message);
+    return 1;
+  }
   ConfigErrors errors;
   std::unique_ptr<Generation> generation =
-      Generation::build(std::move(source), schema, modules, names, errors);
+      Generation::build(std::make_shared<const ConfigSource>(std::move(*source)), schema, modules,
+                        context.plan.names, errors);
   if (generation == nullptr) {
     // The master compiled these very bytes before it forked.
     GH_LOG(kAlert, "the configuration does not compile in the worker: {}", errors.text());
@@ -183,7 +188,8 @@ Result<void> Worker::open() {
     if (!opened) return opened.error();
   }
   Error error;
-  if (channel_send(context_.channel_fd, ChannelVerb::kReady, 0, {}, &error) != ChannelStatus::kOk) {
+  if (channel_send(context_.channel_fd, ChannelVerb::kReady, context_.plan.generation, {},
+                   &error) != ChannelStatus::kOk) {
     return Error{"cannot reach the master: " + error.message};
   }
   return {};
@@ -215,7 +221,7 @@ Result<void> Worker::attach(std::unique_ptr<Generation> generation) {
     if (!attached) return attached.error();
   }
   if (acceptors_.empty()) {
-    for (const WorkerListener& listener : context_.listeners) {
+    for (const WorkerSocket& listener : context_.plan.sockets) {
       acceptors_.push_back(std::make_unique<Acceptor>(*this, listener));
     }
   }
@@ -232,7 +238,7 @@ Result<void> Worker::attach(std::unique_ptr<Generation> generation) {
 
 Result<void> Worker::add_log_writer(const ConfigSection& section) {
   const LogConf& conf = section.get<LogConf>(kLogTable);
-  for (const WorkerLogFile& file : context_.log_files) {
+  for (const WorkerLog& file : context_.plan.logs) {
     if (file.path != conf.file) continue;
     Result<LogTail*> tail = shared_log_tail(*context_.shared, file.path);
     if (!tail) return tail.error();
@@ -341,10 +347,10 @@ void Worker::handle_channel() {
       case ChannelVerb::kReopenLog: {
         for (const auto& writer : log_writers_) writer.second->flush();
         const uint32_t index = message.argument;
-        const Result<void> adopted = adopt_reopened_log(message, context_.log_files);
+        const Result<void> adopted = adopt_reopened_log(message, context_.plan.logs);
         if (!adopted) {
           GH_LOG(kError, "reopening a log: {}", adopted.error().message);
-        } else if (index < context_.log_files.size()) {
+        } else if (index < context_.plan.logs.size()) {
           // A writer keeps its descriptor's number: only those of this file see another file.
           for (const auto& writer : log_writers_) writer.second->reopen(writer.second->fd());
         }
@@ -363,7 +369,7 @@ void Worker::drain() {
   sessions_.for_each([](Session& session) { session.drain(); });
   // Who connected before this moment still gets an answer, one.
   for (const auto& acceptor : acceptors_) acceptor->close();
-  loop_->arm(drain_deadline_, context_.drain_timeout);
+  loop_->arm(drain_deadline_, context_.plan.drain_timeout);
   loop_->defer(reap_);
 }
 

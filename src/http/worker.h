@@ -30,9 +30,8 @@ namespace gatehouse {
 class Worker {
  public:
   // Runs a worker process to its end; the result is its exit code.
-  static int run(WorkerContext context, std::shared_ptr<const ConfigSource> source,
-                 const Schema& schema, std::span<const Module* const> modules,
-                 const NameTable& names);
+  static int run(WorkerContext context, const Schema& schema,
+                 std::span<const Module* const> modules);
 
   Worker(WorkerContext context, std::unique_ptr<EventLoop> loop, std::unique_ptr<Metrics> metrics);
   ~Worker();

@@ -135,15 +135,15 @@ bool logged(const std::string& text) {
 
 void describe_self(const WorkerContext& context, Row& row) {
   std::set<int> mine = {0, 1, 2, context.channel_fd, log_descriptor(), context.shared->fd()};
-  for (const WorkerListener& listener : context.listeners) mine.insert(listener.fd);
-  for (const WorkerLogFile& file : context.log_files) mine.insert(file.fd);
+  for (const WorkerSocket& listener : context.plan.sockets) mine.insert(listener.fd);
+  for (const WorkerLog& file : context.plan.logs) mine.insert(file.fd);
   uint32_t foreign = 0;
   for (int fd : fault::open_descriptors()) foreign += mine.count(fd) == 0 ? 1 : 0;
   row.foreign_fds = foreign;
   struct stat info {};
-  if (!context.listeners.empty() && fstat(context.listeners[0].fd, &info) == 0) {
+  if (!context.plan.sockets.empty() && fstat(context.plan.sockets[0].fd, &info) == 0) {
     row.socket = info.st_ino;
-    row.port = context.listeners[0].address.port();
+    row.port = context.plan.sockets[0].address.port();
   }
   row.user = geteuid();
   row.nofile = context.nofile;
@@ -161,13 +161,13 @@ void serve(int listener) {
 // Answers each connection with its process id, and obeys.
 int obedient_worker(const WorkerContext& context) {
   Row& row = zone_as<Row>(context.shared->find_zone("rows", "row", 1), kRows)[context.row];
-  if (!context.log_files.empty()) {
-    dprintf(context.log_files[0].fd, "worker %u\n", context.index);
+  if (!context.plan.logs.empty()) {
+    dprintf(context.plan.logs[0].fd, "worker %u\n", context.index);
   }
   channel_send(context.channel_fd, ChannelVerb::kReady);
   describe_self(context, row);
   std::vector<pollfd> list = {{.fd = context.channel_fd, .events = POLLIN, .revents = 0}};
-  for (const WorkerListener& listener : context.listeners) {
+  for (const WorkerSocket& listener : context.plan.sockets) {
     list.push_back({.fd = listener.fd, .events = POLLIN, .revents = 0});
   }
   for (;;) {
@@ -183,8 +183,8 @@ int obedient_worker(const WorkerContext& context) {
     }
     if (status != ChannelStatus::kOk) continue;
     if (message.verb == ChannelVerb::kDrain || message.verb == ChannelVerb::kStop) return 0;
-    if (message.verb == ChannelVerb::kReopenLog && adopt_reopened_log(message, context.log_files)) {
-      if (!context.log_files.empty()) dprintf(context.log_files[0].fd, "reopened\n");
+    if (message.verb == ChannelVerb::kReopenLog && adopt_reopened_log(message, context.plan.logs)) {
+      if (!context.plan.logs.empty()) dprintf(context.plan.logs[0].fd, "reopened\n");
       row.reopens++;
     }
   }

@@ -19,7 +19,7 @@ using gatehouse::ChannelVerb;
 using gatehouse::open_log_file;
 using gatehouse::Result;
 using gatehouse::UniqueFd;
-using gatehouse::WorkerLogFile;
+using gatehouse::WorkerLog;
 
 std::string directory;
 
@@ -106,7 +106,7 @@ Test(log_files, a_standard_stream_is_copied) {
 
 Test(log_files, a_worker_writes_on_under_the_same_number) {
   UniqueFd log = std::move(*open_log_file(directory + "/access.log"));
-  std::vector<WorkerLogFile> files = {{directory + "/access.log", log.get()}};
+  std::vector<WorkerLog> files = {{.path = directory + "/access.log", .fd = log.get()}};
   cr_assert(write(log.get(), "1", 1) == 1);
   cr_assert(rename((directory + "/access.log").c_str(), (directory + "/access.1").c_str()) == 0);
 

@@ -1,0 +1,56 @@
+// Making and reading sealed memfds. See sealed_bytes.h.
+#include "core/sealed_bytes.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace gatehouse {
+namespace {
+
+constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+}  // namespace
+
+Result<UniqueFd> seal_bytes(const char* name, std::string_view bytes) {
+  UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return errno_error(std::string("memfd_create for ") + name, errno);
+  size_t written = 0;
+  while (written < bytes.size()) {
+    const ssize_t put = ::write(fd.get(), bytes.data() + written, bytes.size() - written);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return errno_error(std::string("writing the memfd of ") + name, errno);
+    written += static_cast<size_t>(put);
+  }
+  if (::fcntl(fd.get(), F_ADD_SEALS, kAllSeals) != 0) {
+    return errno_error(std::string("sealing the memfd of ") + name, errno);
+  }
+  return fd;
+}
+
+Result<std::string> read_sealed(int fd, size_t max) {
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  if (seals < 0) return errno_error("the descriptor is no memfd", errno);
+  if ((seals & kAllSeals) != kAllSeals) return Error{"the memfd is not sealed"};
+  struct stat status = {};
+  if (::fstat(fd, &status) != 0) return errno_error("examining a memfd", errno);
+  if (static_cast<uint64_t>(status.st_size) > max) {
+    return Error{"the memfd has more than " + std::to_string(max) + " bytes"};
+  }
+  std::string bytes(static_cast<size_t>(status.st_size), '\0');
+  size_t have = 0;
+  while (have < bytes.size()) {
+    const ssize_t got =
+        ::pread(fd, bytes.data() + have, bytes.size() - have, static_cast<off_t>(have));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno_error("reading a memfd", errno);
+    if (got == 0) return Error{"a memfd ends early"};
+    have += static_cast<size_t>(got);
+  }
+  return bytes;
+}
+
+}  // namespace gatehouse

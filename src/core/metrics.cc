@@ -14,13 +14,14 @@
 namespace gatehouse {
 namespace {
 
-constexpr uint32_t kLayoutVersion = 1;
+constexpr uint32_t kLayoutVersion = 2;
 constexpr std::string_view kNamesZone = "metrics.series";
 constexpr std::string_view kNamesType = "metric_names";
 constexpr std::string_view kRowType = "metric_row";
 
 struct alignas(64) NamesHeader {
   std::atomic<uint32_t> used;  // entries that are complete; the first kSeriesKinds are "(other)"
+  std::atomic<uint32_t> rows;  // zones of rows that are complete; never goes down
   std::atomic<uint64_t> refused;
   std::atomic<int64_t> created_us;
 };
@@ -54,6 +55,9 @@ size_t names_size(uint32_t capacity) {
 size_t row_size(uint32_t capacity) {
   return sizeof(RowHeader) + capacity * sizeof(SeriesCells);
 }
+std::string row_zone(size_t row) {
+  return fmt::format("metrics.row.{}", row);
+}
 
 // A capacity for which the zones take up to half of the segment.
 uint32_t fitting_capacity(Bytes segment, uint32_t rows) {
@@ -82,22 +86,20 @@ int64_t wall_clock_us() {
 
 class SharedMetrics final : public Metrics {
  public:
-  SharedMetrics(SharedMemory& shared, std::span<std::byte> names,
-                const std::vector<std::span<std::byte>>& rows, uint32_t capacity)
+  SharedMetrics(SharedMemory& shared, std::span<std::byte> names, uint32_t capacity)
       : shared_(shared),
         header_(zone_as<NamesHeader>(names)),
         names_(zone_as<SeriesName>(names.subspan(sizeof(NamesHeader)), capacity)),
-        capacity_(capacity) {
-    for (const std::span<std::byte> row : rows) {
-      rows_.push_back({zone_as<RowHeader>(row),
-                       zone_as<SeriesCells>(row.subspan(sizeof(RowHeader)), capacity)});
-    }
-  }
+        capacity_(capacity) {}
 
-  // The entries of the "(other)" series, where this is a new zone or its maker died too early.
-  Result<void> initialise() {
+  // The entries of the "(other)" series, where this is a new zone or its maker died too early; and
+  // tells everybody that there are `rows`. REQUIRES: the zones of that many rows are complete.
+  Result<void> initialise(uint32_t rows) {
     Result<SharedMemory::Lock> lock = shared_.lock();
     if (!lock) return lock.error();
+    if (header_->rows.load(std::memory_order_acquire) < rows) {
+      header_->rows.store(rows, std::memory_order_release);
+    }
     if (header_->used.load(std::memory_order_acquire) >= kSeriesKinds) return {};
     header_->created_us.store(wall_clock_us(), std::memory_order_relaxed);
     for (unsigned kind = 0; kind < kSeriesKinds; ++kind) {
@@ -108,19 +110,14 @@ class SharedMetrics final : public Metrics {
   }
 
   SeriesCells& cells(uint32_t row, SeriesKind kind, std::string_view name) override {
-    assert(row < rows_.size());
-    return rows_[row].cells[find_or_register(kind, stored_name(name))];
+    return row_at(row).cells[find_or_register(kind, stored_name(name))];
   }
 
-  WorkerCells& worker_cells(uint32_t row) override {
-    assert(row < rows_.size());
-    return rows_[row].header->cells;
-  }
+  WorkerCells& worker_cells(uint32_t row) override { return row_at(row).header->cells; }
 
   void set_worker(uint32_t row, std::string_view pool, uint32_t index, int32_t pid,
                   int64_t wall_us) override {
-    assert(row < rows_.size());
-    RowHeader& header = *rows_[row].header;
+    RowHeader& header = *row_at(row).header;
     header.pid.store(0, std::memory_order_relaxed);
     header.pool_size = static_cast<uint8_t>(std::min(pool.size(), RowHeader::kPoolMax));
     std::memcpy(header.pool, pool.data(), header.pool_size);
@@ -131,6 +128,7 @@ class SharedMetrics final : public Metrics {
   }
 
   std::vector<SeriesTotal> totals() const override {
+    const std::vector<Row>& rows = known_rows();
     const uint32_t used = used_entries();
     std::vector<SeriesTotal> totals;
     totals.reserve(used);
@@ -138,7 +136,7 @@ class SharedMetrics final : public Metrics {
       totals.push_back(
           {static_cast<SeriesKind>(names_[i].kind), std::string(names_[i].text()), SeriesCells()});
       SeriesCells& sum = totals.back().cells;
-      for (const Row& row : rows_) sum.add(row.cells[i]);
+      for (const Row& row : rows) sum.add(row.cells[i]);
       if (i < kSeriesKinds && sum.requests_total() == 0 && sum.connections.get() == 0) {
         totals.pop_back();
       }
@@ -148,16 +146,17 @@ class SharedMetrics final : public Metrics {
 
   WorkerCells worker_total() const override {
     WorkerCells total;
-    for (const Row& row : rows_) total.add(row.header->cells);
+    for (const Row& row : known_rows()) total.add(row.header->cells);
     return total;
   }
 
   std::vector<WorkerRow> workers() const override {
-    std::vector<WorkerRow> workers(rows_.size());
+    const std::vector<Row>& rows = known_rows();
+    std::vector<WorkerRow> workers(rows.size());
     const uint32_t used = used_entries();
-    for (uint32_t row = 0; row < rows_.size(); ++row) {
+    for (uint32_t row = 0; row < rows.size(); ++row) {
       WorkerRow& worker = workers[row];
-      const RowHeader& header = *rows_[row].header;
+      const RowHeader& header = *rows[row].header;
       worker.row = row;
       worker.pid = header.pid.load(std::memory_order_acquire);
       worker.pool.assign(header.pool, std::min<size_t>(header.pool_size, RowHeader::kPoolMax));
@@ -165,7 +164,7 @@ class SharedMetrics final : public Metrics {
       worker.started_us = header.started_us.load(std::memory_order_relaxed);
       worker.cells = header.cells;
       for (uint32_t i = 0; i < used; ++i) {
-        const SeriesCells& cells = rows_[row].cells[i];
+        const SeriesCells& cells = rows[row].cells[i];
         const auto kind = static_cast<SeriesKind>(names_[i].kind);
         if (kind == SeriesKind::kRoute) worker.requests_active += cells.requests_active.get();
         if (kind != SeriesKind::kListener) continue;
@@ -184,19 +183,18 @@ class SharedMetrics final : public Metrics {
   uint64_t series_refused() const override {
     return header_->refused.load(std::memory_order_relaxed);
   }
-  uint32_t rows() const override { return static_cast<uint32_t>(rows_.size()); }
+  uint32_t rows() const override { return static_cast<uint32_t>(known_rows().size()); }
   int64_t created_us() const override {
     return header_->created_us.load(std::memory_order_relaxed);
   }
 
   void zero_gauges(uint32_t row) override {
-    assert(row < rows_.size());
-    rows_[row].header->pid.store(0, std::memory_order_relaxed);
+    const Row& known = row_at(row);
+    known.header->pid.store(0, std::memory_order_relaxed);
     const uint32_t used = used_entries();
     for (uint32_t i = 0; i < used; ++i) {
       // Only what is not zero is written: untouched pages stay untouched.
-      Gauge* gauges[] = {&rows_[row].cells[i].connections_active,
-                         &rows_[row].cells[i].requests_active};
+      Gauge* gauges[] = {&known.cells[i].connections_active, &known.cells[i].requests_active};
       for (Gauge* gauge : gauges) {
         if (gauge->get() != 0) gauge->value.store(0, std::memory_order_relaxed);
       }
@@ -208,6 +206,29 @@ class SharedMetrics final : public Metrics {
     RowHeader* header;
     SeriesCells* cells;
   };
+
+  // All rows that there are, those that others have added since the last call too. Looking one up
+  // takes the segment's lock; where nothing was added this is one load.
+  const std::vector<Row>& known_rows() const {
+    const uint32_t rows =
+        std::min(header_->rows.load(std::memory_order_acquire), Metrics::kRowsMax);
+    while (rows_.size() < rows) {
+      const std::span<std::byte> zone =
+          shared_.find_zone(row_zone(rows_.size()), kRowType, kLayoutVersion);
+      // Another size belongs to a table of another capacity, which has replaced this one.
+      if (zone.size() != row_size(capacity_)) break;
+      rows_.push_back({zone_as<RowHeader>(zone),
+                       zone_as<SeriesCells>(zone.subspan(sizeof(RowHeader)), capacity_)});
+    }
+    return rows_;
+  }
+
+  const Row& row_at(uint32_t row) const {
+    if (row < rows_.size()) return rows_[row];
+    const std::vector<Row>& rows = known_rows();
+    assert(row < rows.size());
+    return rows[row];
+  }
 
   // The number is another process's: never trusted beyond the table.
   uint32_t used_entries() const {
@@ -267,9 +288,9 @@ class SharedMetrics final : public Metrics {
   SharedMemory& shared_;
   NamesHeader* header_;
   SeriesName* names_;
-  uint32_t capacity_;  // of the tables, with the "(other)" entries
-  std::vector<Row> rows_;
-  uint32_t known_ = 0;  // entries that index_ has
+  uint32_t capacity_;              // of the tables, with the "(other)" entries
+  mutable std::vector<Row> rows_;  // see known_rows()
+  uint32_t known_ = 0;             // entries that index_ has
   std::unordered_map<std::string, uint32_t> index_;
 };
 
@@ -320,16 +341,14 @@ Result<std::unique_ptr<Metrics>> Metrics::open(SharedMemory& shared, uint32_t ro
   Result<std::span<std::byte>> names = shared.adopt_or_create_zone(
       kNamesZone, kNamesType, kLayoutVersion, names_size(capacity), alignof(NamesHeader));
   if (!names) return no_room(names.error());
-  std::vector<std::span<std::byte>> zones;
   for (uint32_t row = 0; row < rows; ++row) {
-    Result<std::span<std::byte>> zone =
-        shared.adopt_or_create_zone(fmt::format("metrics.row.{}", row), kRowType, kLayoutVersion,
-                                    row_size(capacity), alignof(RowHeader));
+    Result<std::span<std::byte>> zone = shared.adopt_or_create_zone(
+        row_zone(row), kRowType, kLayoutVersion, row_size(capacity), alignof(RowHeader));
     if (!zone) return no_room(zone.error());
-    zones.push_back(*zone);
   }
-  auto metrics = std::make_unique<SharedMetrics>(shared, *names, zones, capacity);
-  if (Result<void> done = metrics->initialise(); !done) return done.error();
+  auto metrics = std::make_unique<SharedMetrics>(shared, *names, capacity);
+  if (Result<void> done = metrics->initialise(rows); !done) return done.error();
+  if (metrics->rows() < rows) return Error{"the rows of the metrics were replaced meanwhile"};
   return std::unique_ptr<Metrics>(std::move(metrics));
 }
 

@@ -11,6 +11,8 @@
 // "metrics.row.N" for each worker's row, so that more workers mean more zones while the rows that
 // are there keep their counts. A row is a table of SeriesCells in the order of the names. Memory
 // is committed as it is touched: a series that no request used costs its name only.
+// Rows may grow while other processes have the zones open: the names zone says how many rows there
+// are (raised once their zones are complete), and each reader looks up those it does not know yet.
 // Leaves out: forgetting series. One whose route is gone keeps its place until a restart.
 #pragma once
 
@@ -139,15 +141,18 @@ class Metrics {
   static constexpr uint32_t kSeriesDefault = 4096;
   static constexpr uint32_t kSeriesMax = 1'000'000;
 
-  // Finds or makes the zones. `rows`: workers there may be, up to kRowsMax. `series`: capacity;
-  // 0 takes what is there, or makes kSeriesDefault, fewer where these would fill more than half
-  // of the segment. Call it before the first fork, or with the same numbers everywhere.
+  // Finds or makes the zones. `rows`: workers there may be, up to kRowsMax; where there are more
+  // already, these stay. `series`: capacity; 0 takes what is there, or makes kSeriesDefault, fewer
+  // where these would fill more than half of the segment. Call it before the first fork, and with
+  // more rows whenever more are needed: whoever has the zones open sees those too. Another capacity
+  // than the one that is there begins anew, and parts the callers from who has the old zones.
   static Result<std::unique_ptr<Metrics>> open(SharedMemory& shared, uint32_t rows,
                                                uint32_t series = 0);
   virtual ~Metrics() = default;
 
   // The cells of a series in `row`, registered by name on first use by anybody; they never move.
-  // Never fails: over capacity it is the kind's "(other)" series. REQUIRES: row < rows().
+  // Never fails: over capacity it is the kind's "(other)" series. REQUIRES: row < rows(), here and
+  // below.
   // Takes the segment's lock where the name is new: not for the request path.
   virtual SeriesCells& cells(uint32_t row, SeriesKind kind, std::string_view name) = 0;
   virtual WorkerCells& worker_cells(uint32_t row) = 0;
@@ -164,6 +169,7 @@ class Metrics {
   virtual uint32_t series_capacity() const = 0;
   // How often cells() had to give an "(other)" series.
   virtual uint64_t series_refused() const = 0;
+  // How many rows there are now, whoever made them. Costs no system call.
   virtual uint32_t rows() const = 0;
   // When the zones were made, wall clock in microseconds since the epoch: the counters' start.
   virtual int64_t created_us() const = 0;

@@ -150,6 +150,117 @@ Test(metrics, opening_again_finds_the_counts) {
   cr_assert_eq(f.metrics->series_used(), 0);
 }
 
+std::unique_ptr<Metrics> opened(SharedMemory& shared, uint32_t rows, uint32_t series = 0) {
+  Result<std::unique_ptr<Metrics>> metrics = Metrics::open(shared, rows, series);
+  cr_assert(metrics.ok(), "%s", metrics.ok() ? "" : metrics.error().message.c_str());
+  return std::move(*metrics);
+}
+
+// A pool grows: who had the zones open before sees the new rows, through a mapping of its own too.
+Test(metrics, rows_that_appear_later_are_seen) {
+  Fixture f(8_MiB, 2, 100);
+  Result<SharedMemory> elsewhere = SharedMemory::attach(UniqueFd(dup(f.shared->fd())));
+  cr_assert(elsewhere.ok());
+  const std::unique_ptr<Metrics> reader = opened(*elsewhere, 1);
+  f.metrics->cells(1, SeriesKind::kRoute, "app").requests[2].add(1);
+  cr_assert_eq(reader->rows(), 2);
+  cr_assert_eq(reader->totals()[0].cells.requests[2].get(), 1);
+
+  const std::unique_ptr<Metrics> grown = opened(*f.shared, 5);
+  grown->set_worker(4, "egress", 3, 77, 1);
+  grown->cells(4, SeriesKind::kRoute, "app").requests[2].add(10);
+  grown->cells(4, SeriesKind::kListener, "http").connections_active.add(6);
+  grown->worker_cells(4).log_lines.add(3);
+
+  for (Metrics* metrics : {f.metrics.get(), reader.get(), grown.get()}) {
+    cr_assert_eq(metrics->totals()[0].cells.requests[2].get(), 11);
+    cr_assert_eq(metrics->worker_total().log_lines.get(), 3);
+    cr_assert_eq(metrics->rows(), 5);
+    const std::vector<WorkerRow> workers = metrics->workers();
+    cr_assert_eq(workers.size(), 5);
+    cr_assert_eq(workers[4].pool, "egress");
+    cr_assert_eq(workers[4].connections_active, 6);
+  }
+  // Each may be the first thing that is asked about a new row.
+  const std::unique_ptr<Metrics> again = opened(*f.shared, 8);
+  f.metrics->cells(5, SeriesKind::kRoute, "app").requests[2].add(100);
+  reader->worker_cells(6).log_lines.add(4);
+  f.metrics->set_worker(7, "default", 2, 78, 1);
+  cr_assert_eq(again->totals()[0].cells.requests[2].get(), 111);
+  cr_assert_eq(again->worker_total().log_lines.get(), 7);
+  cr_assert_eq(again->workers()[7].pid, 78);
+  // And the dead one's gauges go by the hand of who has not looked yet.
+  const std::unique_ptr<Metrics> more = opened(*f.shared, 9);
+  more->cells(8, SeriesKind::kRoute, "app").requests_active.add(2);
+  reader->zero_gauges(8);
+  cr_assert_eq(more->totals()[0].cells.requests_active.get(), 0);
+  // Fewer than there are: all that there are.
+  cr_assert_eq(opened(*f.shared, 1)->totals()[0].cells.requests[2].get(), 111);
+}
+
+// A worker that was forked before the pool grew and one that was forked after it.
+Test(metrics, processes_that_were_there_before_a_row_use_it) {
+  Fixture f(8_MiB, 1, 100);
+  f.metrics->cells(0, SeriesKind::kRoute, "app").requests[2].add();
+  int looked[2];
+  int grown[2];
+  cr_assert_eq(pipe(looked), 0);
+  cr_assert_eq(pipe(grown), 0);
+  const pid_t pid = fork();
+  cr_assert_geq(pid, 0);
+  if (pid == 0) {
+    char byte;
+    if (f.metrics->rows() != 1 || write(looked[1], "x", 1) != 1) _exit(1);
+    if (read(grown[0], &byte, 1) != 1) _exit(1);
+    const std::vector<SeriesTotal> totals = f.metrics->totals();
+    if (f.metrics->rows() != 3 || totals[0].cells.requests[2].get() != 8) _exit(2);
+    f.metrics->cells(1, SeriesKind::kRoute, "app").requests[2].add(20);
+    _exit(0);
+  }
+  char byte;
+  cr_assert_eq(read(looked[0], &byte, 1), 1);
+  const std::unique_ptr<Metrics> more = opened(*f.shared, 3);
+  more->cells(2, SeriesKind::kRoute, "app").requests[2].add(7);
+  cr_assert_eq(write(grown[1], "x", 1), 1);
+  int status = 0;
+  cr_assert_eq(waitpid(pid, &status, 0), pid);
+  cr_assert(WIFEXITED(status));
+  cr_assert_eq(WEXITSTATUS(status), 0);
+  cr_assert_eq(more->totals()[0].cells.requests[2].get(), 28);
+}
+
+Test(metrics, rows_grow_up_to_their_limit) {
+  Fixture f(Bytes{64u << 20}, 2, 100);
+  const std::unique_ptr<Metrics> most = opened(*f.shared, Metrics::kRowsMax);
+  most->cells(Metrics::kRowsMax - 1, SeriesKind::kRoute, "app").requests[2].add();
+  cr_assert_eq(f.metrics->rows(), Metrics::kRowsMax);
+  cr_assert_eq(f.metrics->totals()[0].cells.requests[2].get(), 1);
+  cr_assert(!Metrics::open(*f.shared, Metrics::kRowsMax + 1, 0).ok());
+}
+
+// What does not fit leaves the rows as they were, for all.
+Test(metrics, rows_that_do_not_fit_are_refused_and_the_old_ones_go_on) {
+  Fixture f(1_MiB, 2, 200);
+  f.metrics->cells(0, SeriesKind::kRoute, "app").requests[2].add(4);
+  const Result<std::unique_ptr<Metrics>> refused = Metrics::open(*f.shared, 64, 0);
+  cr_assert(!refused.ok());
+  cr_assert_eq(f.metrics->rows(), 2);
+  cr_assert_eq(f.total(SeriesKind::kRoute, "app")->requests[2].get(), 4);
+  cr_assert_eq(opened(*f.shared, 3)->rows(), 3);
+  cr_assert_eq(f.metrics->rows(), 3);
+}
+
+// Tables of another capacity take the place of these: their rows are no part of these.
+Test(metrics, rows_of_another_capacity_are_not_taken) {
+  Fixture f(8_MiB, 2, 100);
+  f.metrics->cells(0, SeriesKind::kRoute, "app").requests[2].add(4);
+  cr_assert_eq(opened(*f.shared, 4)->rows(), 4);
+  const std::unique_ptr<Metrics> other = opened(*f.shared, 6, 50);
+  other->cells(2, SeriesKind::kRoute, "app").requests[2].add(9);
+  cr_assert_eq(f.metrics->rows(), 2);
+  cr_assert_eq(f.total(SeriesKind::kRoute, "app")->requests[2].get(), 4);
+}
+
 Test(metrics, the_default_capacity_fits_the_segment) {
   Fixture small(1_MiB, 1, 0);
   cr_assert_geq(small.metrics->series_capacity(), Metrics::kSeriesMin);

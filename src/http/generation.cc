@@ -207,14 +207,14 @@ const Upstream* GenerationBuilder::find_upstream(std::string_view name) const {
 // The upstream with one target that `upstream = http://…` means; the same for the same URL.
 const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
                                                    const std::string& url) {
-  const auto known = inline_upstreams_.find(url);
-  if (known != inline_upstreams_.end()) return known->second;
   const Result<TargetConf> target = ValueType<TargetConf>::parse(url);
   if (!target) {
     section.report(errors_, kRouteTable, "upstream", target.error().message,
                    "expected: " + std::string(kUpstreamExpected));
     return nullptr;
   }
+  const auto known = inline_upstreams_.find(target->text);
+  if (known != inline_upstreams_.end()) return known->second;
   auto upstream = std::make_unique<Upstream>();
   upstream->name = target->text;
   upstream->origin = section.origin_of(kRouteTable, "upstream");
@@ -222,7 +222,7 @@ const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
   upstream->is_inline = true;
   add_targets(*upstream, {*target}, nullptr, upstream->origin);
   const Upstream* made = upstream.get();
-  inline_upstreams_.emplace(url, made);
+  inline_upstreams_.emplace(target->text, made);
   generation_.upstreams_.push_back(std::move(upstream));
   return made;
 }
@@ -232,10 +232,16 @@ void GenerationBuilder::add_listeners() {
     auto listener = std::make_unique<Listener>();
     listener->name = section.name().empty() ? "default" : section.name();
     listener->origin = section.origin();
+    const auto other = listeners_.find(listener->name);
+    if (other != listeners_.end()) {
+      section.report(errors_, kListenerTable, {},
+                     "the [listener] without a name is called default, and so is this one",
+                     "first: " + section.where(other->second->origin));
+    }
     listener->section = &section;
     listener->conf = &section.get<ListenerConf>(kListenerTable);
     auto fallback = std::make_unique<Route>();
-    fallback->name = "none";
+    fallback->name = "(none)";  // no section can have this name, so the series is its own
     fallback->fallback = true;
     fallback->section = &config().defaults("route");
     fallback->conf = &fallback->section->get<RouteConf>(kRouteTable);
@@ -350,8 +356,11 @@ void GenerationBuilder::compile(Route& route) {
   if (section.is_broken()) return;
   const bool all_done = compile.run_modules();
   if (all_done && route.action.name.empty() && name.empty()) {
-    section.report(errors_, kRouteTable, {}, "the route has no action",
-                   "expected: one of upstream, reply, redirect, metrics");
+    std::string expected = "expected: one of upstream";
+    for (const Module* module : generation_.modules_) {
+      if (module->action != nullptr) expected += std::string(", ") + module->action;
+    }
+    section.report(errors_, kRouteTable, {}, "the route has no action", expected);
   }
 }
 

@@ -84,6 +84,8 @@ struct Module {
   // Called once per worker and generation after it is compiled, on the loop's thread: binds
   // compiled state to what the worker has (log files, shared zones). May be null.
   Result<void> (*attach)(const Generation& generation, Worker& worker) = nullptr;
+  // The directive that makes this module a route's action; null where it is none.
+  const char* action = nullptr;
 };
 
 // What compile_route is given.

@@ -47,7 +47,6 @@ struct Upstream {
   bool is_inline = false;  // made by a route's `upstream = http://…`
   std::vector<UpstreamTarget> targets;
   UpstreamState* state = nullptr;  // bound by attach
-  SeriesCells* cells = nullptr;
 };
 
 // A connection to a target, in use or idle. Owned by whoever holds the pointer; while idle by its

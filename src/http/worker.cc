@@ -197,10 +197,11 @@ Result<void> Worker::open() {
 
 Result<void> Worker::attach(std::unique_ptr<Generation> generation) {
   for (const auto& upstream : generation->upstreams_) {
-    upstream->cells = &metrics_->cells(context_.row, SeriesKind::kUpstream, upstream->name);
+    // Registers the name; its figures are the sums of its targets.
+    (void)metrics_->cells(context_.row, SeriesKind::kUpstream, upstream->name);
     upstream->state = &upstream_state(*upstream);
     for (UpstreamTarget& target : upstream->targets) {
-      target.state = &target_state(*upstream, target);
+      target.state = &target_state(target);
     }
   }
   for (const auto& route : generation->routes_) {
@@ -257,12 +258,11 @@ LogWriter* Worker::log_writer(std::string_view log_name) {
   return found == log_writers_.end() ? nullptr : found->second.get();
 }
 
-TargetState& Worker::target_state(const Upstream& upstream, const UpstreamTarget& target) {
+TargetState& Worker::target_state(const UpstreamTarget& target) {
   // The address is part of the key: a name that means another address now begins anew.
   const std::string key = target.name + " " + target.address.format();
   std::unique_ptr<TargetState>& state = target_states_[key];
   if (state == nullptr) {
-    (void)upstream;
     state = std::make_unique<TargetState>(
         *loop_, target.name, metrics_->cells(context_.row, SeriesKind::kTarget, target.name));
   }
@@ -270,7 +270,9 @@ TargetState& Worker::target_state(const Upstream& upstream, const UpstreamTarget
 }
 
 UpstreamState& Worker::upstream_state(const Upstream& upstream) {
-  std::unique_ptr<UpstreamState>& state = upstream_states_[upstream.name];
+  // One that a route's URL made is another than an [upstream] that has that URL for a name.
+  const std::string key = (upstream.is_inline ? "http://" : "") + upstream.name;
+  std::unique_ptr<UpstreamState>& state = upstream_states_[key];
   if (state == nullptr) state = std::make_unique<UpstreamState>();
   state->current.resize(upstream.targets.size());
   return *state;

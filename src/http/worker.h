@@ -57,7 +57,7 @@ class Worker {
   // Makes `generation` the current one. Fails, changing nothing, where a module cannot attach.
   Result<void> attach(std::unique_ptr<Generation> generation);
 
-  TargetState& target_state(const Upstream& upstream, const UpstreamTarget& target);
+  TargetState& target_state(const UpstreamTarget& target);
   UpstreamState& upstream_state(const Upstream& upstream);
 
   // Sessions register themselves; a finished one is destroyed at the end of the turn.

@@ -96,6 +96,7 @@ Result<void> compile_route(RouteBuilder& builder) {
 
 }  // namespace
 
-constinit const Module kMetricsEndpointModule{"metrics_endpoint", kTables, &compile_route};
+constinit const Module kMetricsEndpointModule{"metrics_endpoint", kTables, &compile_route, nullptr,
+                                              "metrics"};
 
 }  // namespace gatehouse

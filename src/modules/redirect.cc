@@ -134,6 +134,6 @@ Result<void> compile(RouteBuilder& builder) {
 
 }  // namespace
 
-constinit const Module kRedirectModule = {"redirect", kTables, &compile};
+constinit const Module kRedirectModule = {"redirect", kTables, &compile, nullptr, "redirect"};
 
 }  // namespace gatehouse

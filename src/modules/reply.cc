@@ -279,6 +279,6 @@ Result<void> compile(RouteBuilder& builder) {
 
 }  // namespace
 
-constinit const Module kReplyModule = {"reply", kTables, &compile};
+constinit const Module kReplyModule = {"reply", kTables, &compile, nullptr, "reply"};
 
 }  // namespace gatehouse

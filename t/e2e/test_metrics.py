@@ -61,6 +61,23 @@ def test_counts_what_was_sent(proxy, upstream):
     assert value(samples, "gatehouse_listener_connections_total", listener="public") >= 9
 
 
+def test_a_route_called_none_is_not_that_of_unrouted_requests(gateway):
+    running = gateway("""
+[listener public]
+address = 127.0.0.1:0
+[route none]
+path  = /here
+reply = 200
+""")
+    with running.connect() as client:
+        assert client.get("/here").status == 200
+        assert client.get("/there").status == client.get("/there").status == 404
+    metrics = running.metrics()
+    assert metrics['gatehouse_requests_total{route="none",class="2xx"}'] == 1
+    assert metrics['gatehouse_requests_total{route="none",class="4xx"}'] == 0
+    assert metrics['gatehouse_requests_total{route="(none)",class="4xx"}'] == 2
+
+
 def test_histograms_are_cumulative(proxy, upstream):
     gateway = proxy(upstream(), route=METRICS.format(form="prometheus"))
     for _ in range(5):

@@ -293,3 +293,28 @@ upstream = two
     assert [running.get("/one/a").body, running.get("/two/a").body] == [b"1", b"2"]
     assert [request.target for request in first.requests] == ["/one/a"]
     assert [request.target for request in second.requests] == ["/two/a"]
+
+
+def test_an_upstream_may_be_named_like_the_url_of_a_route(gateway, upstream):
+    """The [upstream] with two targets and the upstream that the URL makes are two, whoever asks."""
+    first, second = upstream(answering(b"1")), upstream(answering(b"2"))
+    url = first.target
+    running = gateway(LISTENER + f"""
+[upstream {url.removeprefix("http://")}]
+target = {first.target}
+target = {second.target}
+[route named]
+path     = /named
+upstream = {url.removeprefix("http://")}
+[route url]
+path     = /url
+upstream = {url}
+[route url-with-slash]
+path     = /slash
+upstream = {url}/
+""")
+    with running.connect() as client:
+        for _ in range(4):
+            assert client.get("/url").body == b"1"
+            assert client.get("/slash").body == b"1"
+            assert {client.get("/named").body for _ in range(2)} == {b"1", b"2"}

@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "core/agent_conf.h"
+
 namespace gatehouse {
 
 namespace {
@@ -23,6 +25,10 @@ std::string workers_expected() {
 
 void check_gatehouse(const GatehouseConf& conf, SectionErrors& errors) {
   if (too_many_workers(conf.workers)) errors.add("workers", "too large", workers_expected());
+  if (conf.error_log_rotate.rotates() && is_standard_stream(conf.error_log.path)) {
+    errors.add("error_log_rotate", "the error log is no file",
+               "expected: none, or a file in error_log");
+  }
 }
 
 void check_workers(const WorkersConf& conf, SectionErrors& errors) {
@@ -56,6 +62,14 @@ constexpr Directive kGatehouseDirectives[] = {
     directive<&GatehouseConf::error_log>("error_log",
                                          "Where errors are written, and from which level on.",
                                          "/var/log/gatehouse/error.log notice"),
+    directive<&GatehouseConf::error_log_rotate>(
+        "error_log_rotate", "When and how the agent rotates the error log; as rotate of [log].",
+        "size 20m, keep 5"),
+    directive<&GatehouseConf::agent>(
+        "agent",
+        "Run gatehouse-agent beside the workers; see [agent]. Without it the traffic is served "
+        "all the same, but no configuration is kept and no log rotated.",
+        "off"),
     directive<&GatehouseConf::pid_file>("pid_file", "File that holds the master's process id.",
                                         "/run/gatehouse/gatehouse.pid"),
     directive<&GatehouseConf::control>(
@@ -119,6 +133,7 @@ void add_process_sections(Schema& schema) {
   schema.add_table(&kGatehouseTable);
   schema.add_table(&kWorkersTable);
   schema.add_table(&kListenerSocketTable);
+  add_agent_section(schema);
 }
 
 Result<LogLevel> ValueType<LogLevel>::parse(std::string_view text) {

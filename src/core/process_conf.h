@@ -11,6 +11,7 @@
 
 #include "core/config.h"
 #include "core/log.h"
+#include "core/log_conf.h"
 #include "core/sockets.h"
 #include "core/units.h"
 
@@ -41,6 +42,8 @@ struct GatehouseConf {
   AutoCount workers;  // of the default pool; auto: one for each CPU that may be used
   Bytes shared_memory = 64_MiB;
   ErrorLogTarget error_log;
+  LogRotation error_log_rotate;
+  bool agent = true;
   OptionalPath pid_file;
   OptionalPath control{"/run/gatehouse/control.sock"};
   Duration drain_timeout = std::chrono::seconds(30);
@@ -68,7 +71,7 @@ extern const DirectiveTable kGatehouseTable;
 extern const DirectiveTable kWorkersTable;
 extern const DirectiveTable kListenerSocketTable;
 
-// Adds the sections gatehouse, workers and listener, with the tables above.
+// Adds the sections gatehouse, workers and listener, with the tables above, and [agent].
 void add_process_sections(Schema& schema);
 
 template <>

@@ -27,7 +27,7 @@ bootstrapping := run check bench soak fuzz lint help clean distclean dist format
 goals := $(or $(MAKECMDGOALS),all)
 
 .PHONY: all run check check-unit check-fault check-conf check-e2e lint format man fuzz bench \
-        soak install uninstall dist clean distclean help
+        soak soak-all install uninstall dist clean distclean help
 
 # ---- Targets that work before anything is configured -------------------------------------------
 
@@ -69,8 +69,7 @@ bench:
 
 soak:
 	@tools/install-deps build test
-	@$(MAKE) $(jobs) all
-	$(PYTHON) tools/check --build $(BUILD) soak
+	@$(MAKE) $(jobs) soak-all
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # As many jobs as there are processors, unless -j already says.
@@ -159,6 +158,9 @@ unit_objects := $(unit_sources:%.cc=$(BUILD)/obj/%.o)
 fault_sources := $(sort $(wildcard t/fault/test_*.cc))
 fault_programs := $(fault_sources:t/fault/%.cc=$(BUILD)/test/fault/%)
 
+# The clients and the server of the tests that measure reloads.
+load_programs := $(patsubst t/load/%.cc,$(BUILD)/load/%,$(wildcard t/load/*.cc))
+
 all: $(or $(programs),$(library))
 
 # Objects are as old as the command that made them, not as configure's last run.
@@ -212,6 +214,11 @@ $(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(library)
 	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) \
 	  -lcmocka -o $@
 
+$(BUILD)/load/%: $(BUILD)/obj/t/load/%.o
+	@mkdir -p $(@D)
+	@echo "link $@"
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $^ -o $@
+
 # ---- Tests -------------------------------------------------------------------------------------
 
 test_programs := $(if $(unit_sources),$(BUILD)/unit_tests) $(fault_programs)
@@ -222,7 +229,7 @@ sanitized_parts := unit fault e2e
 .PHONY: check-all tests sanitized-tests lint-all fuzz-all fuzzers FORCE
 FORCE:
 
-tests: all $(test_programs)
+tests: all $(test_programs) $(load_programs)
 
 # In a build that has a sanitizer already there is nothing to repeat.
 ifeq ($(SANITIZE),)
@@ -248,8 +255,11 @@ check-fault: tests
 check-conf: all
 	@$(PYTHON) tools/check --build $(BUILD) conf
 
-check-e2e: all
+check-e2e: all $(load_programs)
 	@$(PYTHON) tools/check --build $(BUILD) e2e
+
+soak-all: all $(load_programs)
+	@$(PYTHON) tools/check --build $(BUILD) soak
 
 # ---- Lint --------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 import os
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
+for place in ("e2e", "load"):
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", place))
 
 from fixtures import folder, gateway, proxy, upstream  # noqa: E402, F401

@@ -5,3 +5,4 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "load"))
 
 from fixtures import folder, gateway, proxy, upstream  # noqa: E402, F401
+from reload_fixtures import report, scene  # noqa: E402, F401

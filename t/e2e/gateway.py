@@ -26,9 +26,9 @@ ALERT = re.compile(r"^\S+ alert \[.*$", re.M)
 LISTENING = re.compile(r"listener (\S*): listening on (\S+)")
 
 
-def run_gatehouse(*arguments, **options):
+def run_gatehouse(*arguments, program=None, **options):
     """Runs the program to its end: a CompletedProcess with text."""
-    return subprocess.run([PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL,
+    return subprocess.run([program or PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           timeout=DEADLINE, **options)
 
@@ -98,8 +98,9 @@ upstream = app
 class Gateway:
     """REQUIRES: `folder` is a directory that every user may enter."""
 
-    def __init__(self, folder, config, *, workers=1, gatehouse="", watch=True):
+    def __init__(self, folder, config, *, workers=1, gatehouse="", watch=True, program=None):
         self.folder = str(folder)
+        self.program = program or PROGRAM
         self.config_path = os.path.join(self.folder, "gatehouse.conf")
         self.log_paths = [os.path.join(self.folder, "output"),
                           *re.findall(r"^error_log\s*=\s*(/\S+)", gatehouse, re.M)]
@@ -118,13 +119,20 @@ class Gateway:
                            ("control", "none"), ("drain_timeout", "5s")):
             if not re.search(rf"^\s*{key}\s*=", gatehouse, re.M):
                 text += f"{key} = {value}\n"
-        text += gatehouse + "\n" + config
+        self.settings = text + gatehouse + "\n"
+        self.write_config(config)
+
+    def write_config(self, config):
+        """Puts this configuration into the place of the one before, behind the same settings of
+        [gatehouse]; the gateway reads it when it starts, or is told to reload."""
+        text = self.settings + config
         if self.watch:
             text += ("\n[listener watch]\naddress = 127.0.0.1:0\n"
                      "\n[route watch]\nlistener = watch\npath = /watch\nmetrics = prometheus\n"
                      "log = off\n")
-        with open(self.config_path, "w") as file:
+        with open(self.config_path + ".new", "w") as file:
             file.write(text)
+        os.rename(self.config_path + ".new", self.config_path)
 
     # ---- life ----
 
@@ -133,7 +141,7 @@ class Gateway:
         limit = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
         self.output = open(self.log_paths[0], "ab")
         self.process = subprocess.Popen(
-            [*limit, PROGRAM, "--foreground", "-c", self.config_path],
+            [*limit, self.program, "--foreground", "-c", self.config_path],
             stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
             cwd="/", start_new_session=True)
         eventually(lambda: " started: " in self.log() or self.process.poll() is not None,

@@ -62,7 +62,7 @@ def says_close(connection):
 @pytest.mark.parametrize("script", [closes_idle, says_close])
 def test_closing_between_two_requests_is_no_failure(upstream, script):
     # Slow enough for the end to be there before the next request.
-    total = run(upstream(script).port, connections=4, rate=40)
+    total = run(upstream(script).port, connections=4, rate=40, seconds=0.8)
     assert failures(total) == 0, total
     assert total["closes"] >= 8
     assert total["ok"] >= 12
@@ -117,7 +117,7 @@ def resets_idle(connection):
     (sending(b"HTTP/1.1 200 OK\r\n\r\n"), "malformed"), (sending(b"SSH-2.0-x\r\n\r\n"), "malformed")])
 def test_each_failure_has_its_name(upstream, script, kind):
     server = upstream(script)
-    total = run(server.port, connections=2, rate=40, late=150)
+    total = run(server.port, connections=2, rate=20, late=150, seconds=0.8)
     assert set(total["failures"]) == {kind}, total
     assert total["failures"][kind] >= 2
     examples = total["examples"][kind]

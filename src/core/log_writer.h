@@ -77,6 +77,7 @@ class LogWriter {
   void reopen(int fd);
 
   int fd() const { return fd_; }
+  void set_options(const Options& options) { options_ = options; }
 
   // The last write did not take everything.
   bool failing() const { return failing_; }

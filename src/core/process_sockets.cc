@@ -109,7 +109,7 @@ std::vector<WorkerSocket> ListenSockets::of_worker(const std::string& pool, uint
     if (bound.pool != pool) continue;
     size_t which = bound.address.is_unix() ? 0 : index;
     if (which < bound.fds.size()) {
-      listeners.push_back({.id = 0,
+      listeners.push_back({.id = listeners.size() + 1,
                            .listener = bound.listener,
                            .address = bound.address,
                            .fd = bound.fds[which].get()});

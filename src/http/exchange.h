@@ -164,8 +164,10 @@ class ClientSide {
   // stream) is cut after the handler returns.
   virtual void abort() = 0;
 
-  // After a 101 head: the raw connection, and bytes of it that were read already.
-  virtual Stream& tunnel_stream() = 0;
+  // After a 101 head: the raw connection, and bytes of it that were read already. From then on the
+  // exchange holds no generation: its route, listener and target are copies (http/tunnel_record),
+  // and whoever calls this has no other reference into the generation either.
+  virtual Stream& begin_tunnel() = 0;
   virtual std::string_view tunnel_unread() = 0;
 };
 

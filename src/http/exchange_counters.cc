@@ -26,7 +26,7 @@ void count_exchange(const Exchange& exchange) {
   count(*exchange.route->cells);
   if (exchange.target == nullptr) return;
 
-  SeriesCells& target = exchange.target->state->cells();
+  SeriesCells& target = *exchange.target->cells;
   const int64_t upstream_latency =
       exchange.times.upstream_head.us != 0
           ? (exchange.times.upstream_head - exchange.times.upstream_started).count()

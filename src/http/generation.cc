@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <map>
 #include <unordered_map>
+#include <utility>
 
 #include "core/log_conf.h"
 #include "core/process_conf.h"
@@ -25,6 +26,11 @@ std::string suggestion(std::string_view name, const std::vector<std::string_view
                       : "did you mean \"" + std::string(near) + "\"?";
 }
 
+using UpstreamKey = std::pair<std::string_view, bool>;
+UpstreamKey upstream_key(const Upstream& upstream) {
+  return {upstream.name, upstream.is_inline};
+}
+
 }  // namespace
 
 class GenerationBuilder {
@@ -37,6 +43,7 @@ class GenerationBuilder {
     add_listeners();
     add_routes();
     build_routers();
+    sort_names();
   }
 
  private:
@@ -54,6 +61,7 @@ class GenerationBuilder {
   void add_routes();
   void compile(Route& route);
   void build_routers();
+  void sort_names();
 
   Generation& generation_;
   const NameTable& names_;
@@ -373,6 +381,18 @@ void GenerationBuilder::build_routers() {
   if (bound_) report_router_problems(problems, kRouteTable, errors_);
 }
 
+void GenerationBuilder::sort_names() {
+  for (const auto& route : generation_.routes_) generation_.routes_by_name_.push_back(route.get());
+  for (const auto& upstream : generation_.upstreams_) {
+    generation_.upstreams_by_name_.push_back(upstream.get());
+  }
+  std::sort(generation_.routes_by_name_.begin(), generation_.routes_by_name_.end(),
+            [](const Route* a, const Route* b) { return a->name < b->name; });
+  std::sort(
+      generation_.upstreams_by_name_.begin(), generation_.upstreams_by_name_.end(),
+      [](const Upstream* a, const Upstream* b) { return upstream_key(*a) < upstream_key(*b); });
+}
+
 std::unique_ptr<Generation> Generation::build(std::shared_ptr<const ConfigSource> source,
                                               const Schema& schema,
                                               std::span<const Module* const> modules,
@@ -396,6 +416,28 @@ const Listener* Generation::find_listener(std::string_view name) const {
     if (listener->name == name) return listener.get();
   }
   return nullptr;
+}
+
+const Route* Generation::find_route(std::string_view name) const {
+  const auto found =
+      std::lower_bound(routes_by_name_.begin(), routes_by_name_.end(), name,
+                       [](const Route* route, std::string_view key) { return route->name < key; });
+  return found != routes_by_name_.end() && (*found)->name == name ? *found : nullptr;
+}
+
+const Upstream* Generation::find_upstream(std::string_view name, bool is_inline) const {
+  const UpstreamKey key{name, is_inline};
+  const auto found = std::lower_bound(upstreams_by_name_.begin(), upstreams_by_name_.end(), key,
+                                      [](const Upstream* upstream, const UpstreamKey& wanted) {
+                                        return upstream_key(*upstream) < wanted;
+                                      });
+  return found != upstreams_by_name_.end() && upstream_key(**found) == key ? *found : nullptr;
+}
+
+std::span<const Hook> Generation::log_hooks(std::string_view route) const {
+  if (const Route* named = find_route(route)) return named->log;
+  // Each listener has a fallback, and all of them have the log hooks of [defaults].
+  return listeners_.empty() ? std::span<const Hook>() : listeners_.front()->fallback->log;
 }
 
 std::vector<std::string> Generation::target_names() const {

@@ -2,6 +2,7 @@
 // response. Part of H1Session; its life cycle is in h1_session.cc.
 #include <cassert>
 
+#include "http/generation.h"
 #include "http/h1_session.h"
 #include "http/route.h"
 #include "http/worker.h"
@@ -216,9 +217,13 @@ Task<bool> H1Session::send_end(const FieldList* trailers) {
   co_return sent(result);
 }
 
-Stream& H1Session::tunnel_stream() {
+Stream& H1Session::begin_tunnel() {
   stream_.watch_peer(nullptr, nullptr);
   half_close_.cancel();
+  const Generation* generation = h1_->exchange.generation;
+  h1_->tunnel = detach_from_generation(h1_->exchange);
+  generation->release();
+  leave_acceptor();
   return stream_;
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/log.h"
 #include "http/exchange_counters.h"
+#include "http/generation.h"
 #include "http/route.h"
 #include "http/router.h"
 #include "http/worker.h"
@@ -38,6 +39,7 @@ void give_back_exchange(H1Exchange* h1) {
     return;
   }
   h1->exchange.reset();
+  h1->tunnel.reset();
   h1->body.release();
   h1->next_free = free_exchanges;
   free_exchanges = h1;
@@ -75,13 +77,14 @@ void start_h1_session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress&
 }
 
 H1Session::H1Session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& peer)
-    : acceptor_(acceptor),
+    : acceptor_(&acceptor),
       worker_(*acceptor.worker),
       stream_(worker_.loop(), fd.release()),
       listener_cells_(*acceptor.listener->cells),
       peer_(peer.ip()),
       peer_port_(peer.port()),
-      drain_(worker_.draining()) {
+      drain_(acceptor.closed || worker_.draining()) {
+  ++acceptor.sessions;
   for (SeriesCells* cells : {&listener_cells_, &worker_.pool_cells()}) {
     cells->connections.add();
     cells->connections_active.add(1);
@@ -94,12 +97,20 @@ H1Session::~H1Session() {
   }
   action_.cancel();
   run_.cancel();
+  leave_acceptor();
+}
+
+// REQUIRES: no exchange needs the acceptor's listener any more.
+void H1Session::leave_acceptor() {
+  if (acceptor_ == nullptr) return;
+  AcceptorState& acceptor = *std::exchange(acceptor_, nullptr);
+  if (--acceptor.sessions == 0 && acceptor.closed) worker_.defer_reap();
 }
 
 bool H1Session::start() {
   const Result<void> opened = stream_.open();
   if (!opened) {
-    GH_LOG(kError, "listener {}: {}", acceptor_.listener->name, opened.error().message);
+    GH_LOG(kError, "listener {}: {}", acceptor_->listener->name, opened.error().message);
     return false;
   }
   run_ = run();
@@ -108,16 +119,39 @@ bool H1Session::start() {
 }
 
 void H1Session::drain() {
-  drain_ = true;
+  drain_ = end_when_idle_ = true;
   // Bytes that have arrived are a request that the client may have sent before it could know.
-  if (h1_ == nullptr && !stream_.may_read()) worker_.retire_session(*this);
+  // One that lingers after its last response ends by itself.
+  if (h1_ == nullptr && !must_linger_ && !stream_.may_read()) worker_.retire_session(*this);
+}
+
+void H1Session::cut() {
+  if (h1_ != nullptr && action_waiter_) {
+    keep_alive_ = false;
+    if (head_sent_) {
+      // The response must not look whole.
+      aborted_ = true;
+      cancel_action(Reason::kDraining);
+      return;
+    }
+    action_.cancel();
+    h1_->exchange.refuse(Reason::kDraining);
+    std::exchange(action_waiter_, nullptr).resume();
+    return;
+  }
+  if (h1_ != nullptr && !h1_->finished && h1_->active) {
+    h1_->exchange.reason = Reason::kDraining;
+    finish_exchange();
+  }
+  worker_.retire_session(*this);
 }
 
 Task<void> H1Session::run() {
   for (;;) {
     if (in_.empty()) {
       in_.release();
-      const ListenerConf& conf = *acceptor_.listener->conf;
+      if (end_when_idle_ && !stream_.may_read()) break;
+      const ListenerConf& conf = *acceptor_->listener->conf;
       const Duration patience = exchanges_ == 0 ? conf.header_timeout : conf.keepalive_timeout;
       const IoResult ready = co_await stream_.readable(patience);
       if (!ready.ok()) break;
@@ -143,7 +177,9 @@ Task<bool> H1Session::exchange_once() {
       session.stream_.watch_peer(nullptr, nullptr);
       session.half_close_.cancel();
       session.action_.cancel();
+      const Generation* generation = session.h1_->exchange.generation;
       give_back_exchange(std::exchange(session.h1_, nullptr));
+      if (generation != nullptr) generation->release();
     }
   } scope(*this);
 
@@ -151,9 +187,10 @@ Task<bool> H1Session::exchange_once() {
   framing_ = ClientFraming::kNone;
   Exchange& exchange = h1_->exchange;
   exchange.worker = &worker_;
-  exchange.generation = &worker_.generation();
-  exchange.listener = acceptor_.listener;
-  exchange.route = acceptor_.listener->fallback.get();
+  exchange.generation = acceptor_->generation;
+  exchange.generation->hold();
+  exchange.listener = acceptor_->listener;
+  exchange.route = acceptor_->listener->fallback.get();
   exchange.client = this;
   exchange.peer = exchange.client_address = peer_;
   exchange.peer_port = peer_port_;
@@ -231,7 +268,7 @@ H1Limits H1Session::head_limits() const {
 
 void H1Session::begin_head() {
   h1_->exchange.times.started = stream_.loop().now();
-  h1_->active = false;
+  h1_->active = h1_->finished = false;
   h1_->body_complete = true;
   h1_->body_left = 0;
   h1_->continue_pending = false;
@@ -403,14 +440,17 @@ void H1Session::finish_exchange() {
   Exchange& exchange = h1_->exchange;
   exchange.times.finished = stream_.loop().now();
   if (h1_->active) exchange.route->cells->requests_active.add(-1);
+  h1_->finished = true;
   exchange.request.wire_bytes += exchange.request.body_bytes;
   count_exchange(exchange);
-  for (const Hook& hook : exchange.route->log) (void)hook.function(exchange, hook.state);
+  std::span<const Hook> hooks = exchange.route->log;
+  if (h1_->tunnel != nullptr) hooks = worker_.generation().log_hooks(exchange.route->name);
+  for (const Hook& hook : hooks) (void)hook.function(exchange, hook.state);
 }
 
 Task<void> H1Session::linger() {
   stream_.shutdown_write();
-  const Duration patience = acceptor_.listener->conf->linger_timeout;
+  const Duration patience = acceptor_->listener->conf->linger_timeout;
   const Moment deadline = stream_.loop().now() + patience;
   Buffer sink(BufferClass::kHead);
   for (;;) {

@@ -27,6 +27,7 @@
 #include "http/h1_parser.h"
 #include "http/h1_writer.h"
 #include "http/session.h"
+#include "http/tunnel_record.h"
 
 namespace gatehouse {
 
@@ -40,7 +41,9 @@ struct H1Exchange {
   bool body_complete = false;
   bool continue_pending = false;  // the client waits for 100 (Continue)
   bool active = false;            // counted in the route's requests_active
+  bool finished = false;          // counted and logged
   BufferClass body_class = BufferClass::kHead;
+  std::unique_ptr<TunnelRecord> tunnel;  // set once the exchange is a tunnel
   H1Exchange* next_free = nullptr;
 };
 
@@ -52,6 +55,9 @@ class H1Session final : public Session, private ClientSide {
   // Starts the coroutine. False where the descriptor cannot be watched.
   bool start();
   void drain() override;
+  void begin_leaving() override { drain_ = true; }
+  void cut() override;
+  const AcceptorState* acceptor() const override { return acceptor_; }
 
  private:
   Task<void> run();
@@ -92,7 +98,7 @@ class H1Session final : public Session, private ClientSide {
   Task<bool> send_end(const FieldList* trailers) override;
   bool head_sent() const override { return head_sent_; }
   void abort() override;
-  Stream& tunnel_stream() override;
+  Stream& begin_tunnel() override;
   std::string_view tunnel_unread() override;
 
   BodyPiece body_failed(Reason why);
@@ -100,8 +106,9 @@ class H1Session final : public Session, private ClientSide {
   bool take_body_piece(Buffer& from, BodyPiece& piece);
   bool sent(const IoResult& result);
   bool may_keep_alive() const;
+  void leave_acceptor();
 
-  AcceptorState& acceptor_;
+  AcceptorState* acceptor_;  // null once it is a tunnel
   Worker& worker_;
   Stream stream_;
   SeriesCells& listener_cells_;  // of the listener it was accepted by
@@ -109,9 +116,10 @@ class H1Session final : public Session, private ClientSide {
   uint16_t peer_port_ = 0;
   bool keep_alive_ = true;
   bool head_sent_ = false;
-  bool aborted_ = false;      // the response cannot be completed: cut the connection
-  bool must_linger_ = false;  // unread bytes may be left
-  bool drain_ = false;
+  bool aborted_ = false;            // the response cannot be completed: cut the connection
+  bool must_linger_ = false;        // unread bytes may be left
+  bool drain_ = false;              // take no other exchange after this or the next one
+  bool end_when_idle_ = false;      // not the next one either
   bool cancelled_ = false;          // the action was destroyed
   Reason refusal_ = Reason::kNone;  // why the present request's head is refused
   ClientFraming framing_ = ClientFraming::kNone;

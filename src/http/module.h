@@ -32,7 +32,7 @@
 namespace gatehouse {
 
 class RouteBuilder;
-class Worker;
+struct BoundGeneration;
 
 enum class Phase : uint8_t { kIdentify, kAuthenticate, kAdmit, kRewrite, kRespond, kLog };
 inline constexpr unsigned kPhases = 6;
@@ -81,9 +81,10 @@ struct Module {
   // Looks at one route's settings and adds hooks or the action. May be null.
   // An error is reported with the route's file:line.
   Result<void> (*compile_route)(RouteBuilder& builder) = nullptr;
-  // Called once per worker and generation after it is compiled, on the loop's thread: binds
-  // compiled state to what the worker has (log files, shared zones). May be null.
-  Result<void> (*attach)(const Generation& generation, Worker& worker) = nullptr;
+  // Called once per worker and generation after it is compiled, by the thread that compiles, while
+  // the one before serves: binds compiled state to what the worker has (log files, shared zones).
+  // A failure refuses the generation; once it serves nothing can fail any more. May be null.
+  Result<void> (*attach)(BoundGeneration& bound) = nullptr;
   // The directive that makes this module a route's action; null where it is none.
   const char* action = nullptr;
 };

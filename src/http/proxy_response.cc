@@ -269,12 +269,13 @@ Task<void> Proxy::relay_tunnel() {
   if (!there) co_return;
   const uint64_t in_before = stream().bytes_in();
   const uint64_t out_before = stream().bytes_out();
-  Stream& client_stream = client.tunnel_stream();
+  // The last that is asked of the generation: it may be gone before the tunnel is.
+  const Duration idle_timeout = exchange_.route->conf->idle_timeout;
+  Stream& client_stream = client.begin_tunnel();
   // The unread bytes of both sides stay where they are until they have been passed on.
   Buffer early = std::move(in_);
   exchange_.reason = co_await run_tunnel(client_stream, stream(), client.tunnel_unread(),
-                                         early ? early.view() : std::string_view(),
-                                         exchange_.route->conf->idle_timeout);
+                                         early ? early.view() : std::string_view(), idle_timeout);
   exchange_.upstream_bytes_in += stream().bytes_in() - in_before;
   exchange_.upstream_bytes_out += stream().bytes_out() - out_before;
 }

@@ -9,13 +9,18 @@
 
 namespace gatehouse {
 
+class Generation;
 class Worker;
 struct Listener;
 
-// What a listening socket of a worker belongs to; its listener changes with the generation.
+// What a session knows of the listening socket it came by (see http/acceptor); the generation and
+// its listener change at each switch while the socket is open.
 struct AcceptorState {
   Worker* worker = nullptr;
+  const Generation* generation = nullptr;
   const Listener* listener = nullptr;
+  uint32_t sessions = 0;  // those that have not left
+  bool closed = false;    // sessions finish their exchange and take no other
 };
 
 class Session {
@@ -27,6 +32,13 @@ class Session {
 
   // Finish the exchange under way, take no other; an idle session ends at once.
   virtual void drain() = 0;
+  // As drain(), but an idle session may begin one more exchange, whose answer says that it is the
+  // last: a client that is just sending its next request does not find the connection closed.
+  virtual void begin_leaving() = 0;
+  // End at once, whatever is under way; that is counted and logged as kDraining.
+  virtual void cut() = 0;
+  // Whose session it is; null once it is a tunnel, which belongs to no listener any more.
+  virtual const AcceptorState* acceptor() const = 0;
 
  private:
   friend class SessionList;
@@ -75,6 +87,9 @@ class SessionList {
  private:
   struct Head final : Session {
     void drain() override {}
+    void begin_leaving() override {}
+    void cut() override {}
+    const AcceptorState* acceptor() const override { return nullptr; }
   };
   Head head_;
 };

@@ -1,7 +1,11 @@
 // Choosing a target, and keeping idle connections; see upstream.h.
 #include "http/upstream.h"
 
+#include <algorithm>
 #include <cassert>
+#include <unordered_map>
+
+#include "http/target_states.h"
 
 namespace gatehouse {
 
@@ -9,10 +13,13 @@ UpstreamConnection::UpstreamConnection(EventLoop& loop, UniqueFd fd, TargetState
     : stream_(loop, fd.release()), state_(state), opened_(loop.now()) {
   state_.cells().connections.add();
   state_.cells().connections_active.add(1);
+  ++state_.connections_;
 }
 
 UpstreamConnection::~UpstreamConnection() {
   state_.cells().connections_active.add(-1);
+  --state_.connections_;
+  if (state_.unused() && state_.states_ != nullptr) state_.states_->leave(state_);
 }
 
 TargetState::~TargetState() {
@@ -53,6 +60,8 @@ void TargetState::give_back(std::unique_ptr<UpstreamConnection> connection,
       (conf.keepalive_requests != 0 && connection->exchanges_ >= conf.keepalive_requests) ||
       (conf.keepalive_age != Duration::zero() && now >= connection->opened_ + conf.keepalive_age);
   if (worn_out || conf.keepalive == 0 || connection->stream().may_read()) return;
+  // The target is named no more: there will be no other exchange with it.
+  if (holders_ == 0 && states_ != nullptr) return;
   if (idle_count_ >= conf.keepalive) {
     UpstreamConnection* victim = oldest_;
     unlink(*victim);
@@ -86,6 +95,28 @@ void TargetState::on_expiry(void* self) {
   }
   if (state->oldest_ != nullptr) {
     state->loop_.arm(state->expiry_, state->oldest_->idle_since_ + state->idle_timeout_);
+  }
+}
+
+void inherit_state(Upstream& upstream, const Upstream* before) {
+  const auto same_name = [](const UpstreamTarget& a, const UpstreamTarget& b) {
+    return a.name == b.name;
+  };
+  if (before != nullptr && std::equal(upstream.targets.begin(), upstream.targets.end(),
+                                      before->targets.begin(), before->targets.end(), same_name)) {
+    upstream.state = before->state;
+    return;
+  }
+  upstream.state = std::make_shared<UpstreamState>();
+  upstream.state->current.resize(upstream.targets.size());
+  if (before == nullptr) return;
+  std::unordered_map<std::string_view, int64_t> stand;
+  for (size_t i = 0; i < before->targets.size(); ++i) {
+    stand.emplace(before->targets[i].name, before->state->current[i]);
+  }
+  for (size_t i = 0; i < upstream.targets.size(); ++i) {
+    const auto found = stand.find(upstream.targets[i].name);
+    if (found != stand.end()) upstream.state->current[i] = found->second;
   }
 }
 

@@ -1,9 +1,9 @@
 // Upstreams: groups of targets, the choice among them, and the kept-alive connections to each.
 //
-// Upstream and UpstreamTarget are part of a generation and immutable once attached. What changes
-// while traffic flows (idle connections, the balancer's position) belongs to the worker and is
-// found by name when a generation is attached, so that a new generation carries it on:
-// TargetState by upstream and address, UpstreamState by upstream.
+// Upstream and UpstreamTarget are part of a generation and immutable once bound to a worker. What
+// changes while traffic flows outlives the generation: TargetState (idle connections) is the
+// worker's, found by the target's name and address (http/target_states); UpstreamState (where the
+// balancer stands) is handed on from one generation's upstream to the next one's of that name.
 //
 // A worker's idle connections to one target are a stack: the one used last is used next, so that
 // the others grow old and are closed. Each is watched: one that the target closes, or that says
@@ -25,6 +25,7 @@
 namespace gatehouse {
 
 class TargetState;
+class TargetStates;
 struct UpstreamState;
 
 // One server of an upstream.
@@ -36,7 +37,9 @@ struct UpstreamTarget {
   uint32_t weight = 1;
   bool resolved = true;  // false: down, its name means no address
   Origin origin;
-  TargetState* state = nullptr;  // bound by attach
+  // Bound to a worker; null before.
+  TargetState* state = nullptr;
+  SeriesCells* cells = nullptr;
 };
 
 // A group of targets.
@@ -46,7 +49,7 @@ struct Upstream {
   const UpstreamConf* conf = nullptr;
   bool is_inline = false;  // made by a route's `upstream = http://…`
   std::vector<UpstreamTarget> targets;
-  UpstreamState* state = nullptr;  // bound by attach
+  std::shared_ptr<UpstreamState> state;  // null before it is bound to a worker
 };
 
 // A connection to a target, in use or idle. Owned by whoever holds the pointer; while idle by its
@@ -73,11 +76,13 @@ class UpstreamConnection {
   UpstreamConnection* older_ = nullptr;
 };
 
-// What a worker keeps about one target across generations.
+// What a worker keeps about one target across generations. It is held by each generation that
+// names the target; its connections keep it too, so that it goes with the last of both.
 class TargetState {
  public:
-  TargetState(EventLoop& loop, std::string name, SeriesCells& cells)
-      : loop_(loop), name_(std::move(name)), cells_(cells) {}
+  // `states` is told when nothing needs it any more; null: somebody else sees to that.
+  TargetState(EventLoop& loop, std::string key, SeriesCells& cells, TargetStates* states = nullptr)
+      : loop_(loop), key_(std::move(key)), cells_(cells), states_(states) {}
   ~TargetState();
   TargetState(const TargetState&) = delete;
   TargetState& operator=(const TargetState&) = delete;
@@ -90,16 +95,22 @@ class TargetState {
   uint32_t idle_count() const { return idle_count_; }
 
   SeriesCells& cells() { return cells_; }
-  const std::string& name() const { return name_; }
 
  private:
+  friend class TargetStates;
+  friend class UpstreamConnection;
+  bool unused() const { return holders_ == 0 && connections_ == 0; }
   static void on_idle_activity(void* connection);
   static void on_expiry(void* self);
   void unlink(UpstreamConnection& connection);
 
   EventLoop& loop_;
-  std::string name_;
+  const std::string key_;
   SeriesCells& cells_;
+  TargetStates* states_;
+  uint32_t holders_ = 0;      // generations that name it
+  uint32_t connections_ = 0;  // open ones, in use and idle
+  bool leaving_ = false;      // on the list of TargetStates
   UpstreamConnection* newest_ = nullptr;
   UpstreamConnection* oldest_ = nullptr;
   uint32_t idle_count_ = 0;
@@ -111,6 +122,11 @@ class TargetState {
 struct UpstreamState {
   std::vector<int64_t> current;  // by target
 };
+
+// Gives `upstream` its state: that of `before` where both have the same targets in the same order,
+// else a new one that goes on where `before` stands with the targets they share. `before` may be
+// null: a new one.
+void inherit_state(Upstream& upstream, const Upstream* before);
 
 // The next target by smooth weighted round robin: over any sum-of-weights picks each target is
 // picked exactly weight times, spread evenly. Targets whose bit is set in `tried` and unresolved

@@ -31,13 +31,13 @@
 #include "core/directive.h"
 #include "core/log_conf.h"
 #include "core/log_writer.h"
+#include "http/bound_generation.h"
 #include "http/exchange.h"
 #include "http/generation.h"
 #include "http/module.h"
 #include "http/route.h"
 #include "http/text_template.h"
 #include "http/variables.h"
-#include "http/worker.h"
 #include "modules/access_log.h"
 #include "modules/registry.h"
 
@@ -206,18 +206,18 @@ Result<void> compile_route(RouteBuilder& builder) {
   return {};
 }
 
-void bind_route(const Route& route, Worker& worker) {
+void bind_route(const Route& route, BoundGeneration& bound) {
   for (const Hook& hook : route.log) {
     if (hook.function != &write_line) continue;
     const auto& log = *static_cast<const RouteLog*>(hook.state);
-    log.writer = worker.log_writer(log.name);
+    log.writer = bound.log_writer(log.name);
   }
 }
 
-Result<void> attach(const Generation& generation, Worker& worker) {
-  for (const auto& route : generation.routes()) bind_route(*route, worker);
-  for (const auto& listener : generation.listeners()) {
-    if (listener->fallback) bind_route(*listener->fallback, worker);
+Result<void> attach(BoundGeneration& bound) {
+  for (const auto& route : bound.generation->routes()) bind_route(*route, bound);
+  for (const auto& listener : bound.generation->listeners()) {
+    if (listener->fallback) bind_route(*listener->fallback, bound);
   }
   return {};
 }

@@ -69,7 +69,7 @@ class Scene:
         text += "".join(f"target = {server.target}\n" for server in self.targets(n))
         text += f"keepalive = {(256, 64)[n % 2]}\n"
         text += "\n[route all]\npath = /*\nupstream = app\n"
-        text += f"\n[route generation]\npath = /generation\nreply = 200 \"{n}\"\n"
+        text += f"\n[route generation]\npath = /generation\nreply = 200 {n}\n"
         for name, path in self.extra_routes(n):
             text += f"\n[route {name}]\npath = {path}\nreply = 200 {name}\n"
         return text + extra

@@ -41,7 +41,7 @@ def ask(port, target="/generation", timeout=10):
         while True:
             piece = sock.recv(65536)
             if not piece:
-                return data.partition(b"\r\n\r\n")[2].decode()
+                return data.partition(b"\r\n\r\n")[2].decode().strip()
             data += piece
 
 
@@ -72,7 +72,7 @@ class KeptConnections:
                         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
                         if end and len(body) >= int(fields[b"content-length"]):
                             self.asked += 1
-                            return body.decode()
+                            return body.decode().strip()
                         data += sock.recv(65536)
             except (BrokenPipeError, ConnectionResetError):
                 pass
@@ -103,7 +103,7 @@ class Server:
         """Waits until many new connections in a row are answered by variant n."""
         def all_new():
             return all(self.ask() == str(n) for _ in range(ASKED))
-        eventually(all_new, f"variant {n} answers everywhere", seconds)
+        eventually(all_new, lambda: f"variant {n} answers everywhere: {self.ask()!r}", seconds)
 
     def check_probes(self, n, seconds):
         """Listeners that were added answer, those that were removed refuse."""
@@ -140,6 +140,7 @@ class GatehouseServer(Server):
         self.more = more
         if agent:
             os.makedirs(self.state, exist_ok=True)
+            os.chmod(self.state, 0o777)      # the agent may run as another user
             self.settings += "agent = on\n"
             self.more += f"\n[agent]\nstate = {self.state}\nlisten = none\n"
         self.gateway = None

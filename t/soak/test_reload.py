@@ -169,7 +169,7 @@ def test_kills_at_random(scene, folder, report):
         with steady_load(scene.port) as load:
             time.sleep(5)
             while killer.kills < times(200, 10):
-                killer.kill_one([*server.workers(), server.agent()], grown_up=5)
+                killer.kill_one([*server.workers(), server.agent()], grown_up=5.2)
                 time.sleep(killer.random.uniform(0.7, 1.3))
                 assert server.master == master and is_alive(master)
             time.sleep(2)

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/descriptor_passing.h"
 #include "core/result.h"
 #include "core/unique_fd.h"
 
@@ -50,12 +51,8 @@ struct ChannelPair {
 };
 Result<ChannelPair> make_channel();
 
-enum class ChannelStatus : uint8_t {
-  kOk,
-  kWouldBlock,  // nothing to receive; no room to send: wait for readiness and try again
-  kClosed,      // the other process is gone
-  kFailed,      // see error; a received message that is not one of ours is dropped with this
-};
+// kFailed also tells a received message that is not one of ours; it is dropped.
+using ChannelStatus = PacketStatus;
 
 // `fds` stay the caller's.
 ChannelStatus channel_send(int channel_fd, ChannelVerb verb, uint32_t argument = 0,

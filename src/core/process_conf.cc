@@ -74,8 +74,14 @@ constexpr Directive kGatehouseDirectives[] = {
                                         "/run/gatehouse/gatehouse.pid"),
     directive<&GatehouseConf::control>(
         "control",
-        "Kept for the socket through which later versions are steered; this one makes none.",
+        "Socket over which the running gateway is asked and steered, by gatehouse(8); with none "
+        "there is just what signals can do.",
         "/run/gatehouse/control.sock"),
+    directive<&GatehouseConf::control_group>(
+        "control_group",
+        "Group whose members may ask over the control socket for what changes nothing: status, "
+        "explain, the history of the configuration.",
+        "adm", expects("the name of a group")),
     directive<&GatehouseConf::drain_timeout>(
         "drain_timeout", "Time that exchanges have to finish when a worker stops gracefully.",
         "30s", range(std::chrono::milliseconds(0), std::chrono::hours(24))),

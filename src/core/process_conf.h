@@ -46,6 +46,7 @@ struct GatehouseConf {
   bool agent = true;
   OptionalPath pid_file;
   OptionalPath control{"/run/gatehouse/control.sock"};
+  std::string control_group;  // may read over the control socket; empty: nobody but root
   Duration drain_timeout = std::chrono::seconds(30);
   bool daemon = true;
   uint32_t nofile = 0;      // RLIMIT_NOFILE of master and workers; 0: as much as the work needs

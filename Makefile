@@ -97,8 +97,8 @@ dist:
 
 # Keeps what configure found; distclean keeps nothing.
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/test $(BUILD)/tidy $(BUILD)/libgatehouse.a $(BUILD)/gatehouse \
-	  $(BUILD)/unit_tests $(BUILD)/*.list $(ASAN_BUILD) $(FUZZ_BUILD)
+	rm -rf $(BUILD)/obj $(BUILD)/test $(BUILD)/tidy $(BUILD)/*.a $(BUILD)/gatehouse \
+	  $(BUILD)/gatehouse-agent $(BUILD)/unit_tests $(BUILD)/*.list $(ASAN_BUILD) $(FUZZ_BUILD)
 
 distclean:
 	rm -rf $(BUILD) $(ASAN_BUILD) $(FUZZ_BUILD)
@@ -150,8 +150,13 @@ library_sources := $(filter-out $(left_out),$(sort $(wildcard src/core/*.cc src/
 library_objects := $(library_sources:%.cc=$(BUILD)/obj/%.o)
 library := $(BUILD)/libgatehouse.a
 
-# Until the program's entry exists there is only the library.
-programs := $(patsubst src/%.cc,$(BUILD)/%,$(wildcard src/gatehouse.cc))
+# The agent is a program of its own, so that what only it needs is not in the workers.
+agent_sources := $(sort $(wildcard src/agent/*.cc))
+agent_objects := $(agent_sources:%.cc=$(BUILD)/obj/%.o)
+agent_library := $(BUILD)/libgatehouse-agent.a
+
+entries := $(wildcard src/gatehouse.cc src/gatehouse_agent.cc)
+programs := $(subst _,-,$(entries:src/%.cc=$(BUILD)/%))
 
 unit_sources := $(filter-out $(WITHOUT_MODULES:%=t/unit/test_%.cc),$(sort $(wildcard t/unit/*.cc)))
 unit_objects := $(unit_sources:%.cc=$(BUILD)/obj/%.o)
@@ -161,7 +166,7 @@ fault_programs := $(fault_sources:t/fault/%.cc=$(BUILD)/test/fault/%)
 # The clients and the server of the tests that measure reloads.
 load_programs := $(patsubst t/load/%.cc,$(BUILD)/load/%,$(wildcard t/load/*.cc))
 
-all: $(or $(programs),$(library))
+all: $(programs)
 
 # Objects are as old as the command that made them, not as configure's last run.
 $(BUILD)/flags.list: FORCE
@@ -192,14 +197,26 @@ $(library): $(library_objects) $(BUILD)/library.list
 $(BUILD)/library.list: FORCE
 	@echo $(library_objects) | cmp -s - $@ || echo $(library_objects) > $@
 
+$(agent_library): $(agent_objects) $(BUILD)/agent_library.list
+	@rm -f $@
+	$(quiet)$(AR) rcs $@ $(agent_objects)
+
+$(BUILD)/agent_library.list: FORCE
+	@echo $(agent_objects) | cmp -s - $@ || echo $(agent_objects) > $@
+
 $(BUILD)/gatehouse: $(BUILD)/obj/src/gatehouse.o $(library)
 	@echo "link $@"
 	$(quiet)$(CXX) $(LDFLAGS_ALL) $(LTO) $^ $(PACKAGE_LIBS) -o $@
 
-$(BUILD)/unit_tests: $(unit_objects) $(library) $(BUILD)/unit.list
+$(BUILD)/gatehouse-agent: $(BUILD)/obj/src/gatehouse_agent.o $(agent_library) $(library)
 	@echo "link $@"
-	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(unit_objects) $(library) $(PACKAGE_LIBS) \
-	  -lcriterion -o $@
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(LTO) $^ $(AGENT_LIBS) $(PACKAGE_LIBS) -o $@
+
+# Tests may use either program's parts.
+$(BUILD)/unit_tests: $(unit_objects) $(agent_library) $(library) $(BUILD)/unit.list
+	@echo "link $@"
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(unit_objects) $(agent_library) $(library) \
+	  $(AGENT_LIBS) $(PACKAGE_LIBS) -lcriterion -o $@
 
 $(BUILD)/unit.list: FORCE
 	@echo $(unit_objects) | cmp -s - $@ || echo $(unit_objects) > $@
@@ -208,11 +225,11 @@ $(BUILD)/unit.list: FORCE
 wrap_flags = $(addprefix -Wl$(comma)--wrap=,$(shell sed -n 's,^// wrap:,,p' $(1)))
 comma := ,
 
-$(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(library)
+$(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(agent_library) $(library)
 	@mkdir -p $(@D)
 	@echo "link $@"
-	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(call wrap_flags,t/fault/$*.cc) $^ $(PACKAGE_LIBS) \
-	  -lcmocka -o $@
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(call wrap_flags,t/fault/$*.cc) $^ $(AGENT_LIBS) \
+	  $(PACKAGE_LIBS) -lcmocka -o $@
 
 $(BUILD)/load/%: $(BUILD)/obj/t/load/%.o
 	@mkdir -p $(@D)
@@ -265,7 +282,7 @@ soak-all: all $(load_programs)
 
 # clang-tidy takes seconds a file, so it remembers what it has passed: a stamp depends on the
 # object file, and that on all the headers.
-tidied := $(patsubst %.cc,$(BUILD)/tidy/%.ok,$(library_sources) $(wildcard src/gatehouse.cc))
+tidied := $(patsubst %.cc,$(BUILD)/tidy/%.ok,$(library_sources) $(agent_sources) $(entries))
 
 lint-all: $(tidied)
 	@$(PYTHON) tools/check --build $(BUILD) format rules

@@ -109,6 +109,9 @@ class EventLoop {
   void turn(bool block);
   void stop() { stopping_ = true; }
 
+  // For libevent's own protocols (evhttp), which want to register with it themselves.
+  event_base* base() { return base_; }
+
  private:
   friend class Watch;
   explicit EventLoop(event_base* base);

@@ -10,7 +10,6 @@
 // Here alone the folders meet: core's master forks, http's Worker runs in what it forked, and the
 // list of modules comes from src/modules.
 #include <config.h>
-#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -18,14 +17,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/config_source.h"
+#include "core/control_message.h"
 #include "core/log.h"
-#include "core/log_conf.h"
 #include "core/master.h"
 #include "core/metrics.h"
 #include "core/pid_file.h"
@@ -33,6 +34,7 @@
 #include "core/process_title.h"
 #include "core/resolver.h"
 #include "core/shared_memory.h"
+#include "http/config_check.h"
 #include "http/explain.h"
 #include "http/generation.h"
 #include "http/reference.h"
@@ -172,97 +174,112 @@ bool load(const std::string& path, Loaded& loaded) {
   return true;
 }
 
-uint32_t available_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
+// The segment of the master that this one replaces, or a new one.
+Result<SharedMemory> open_segment(const ProcessPlan& plan, std::optional<Handover>& handover) {
+  if (handover) {
+    Result<SharedMemory> inherited = SharedMemory::attach(std::move(handover->shared));
+    if (inherited) {
+      if (inherited->size().count < plan.shared_memory) {
+        GH_LOG(kWarn, "shared_memory: the new value counts from the next start on");
+      }
+      return inherited;
+    }
+    // Counters, limits and health begin anew; the old workers go on with theirs.
+    GH_LOG(kWarn, "upgrade: the shared memory is not taken over: {}", inherited.error().message);
+    handover->rows.clear();
+  }
+  return SharedMemory::create(Bytes{plan.shared_memory});
 }
 
-ProcessPlan make_plan(const Loaded& loaded, bool foreground) {
-  const Config& config = loaded.generation->config();
-  const GatehouseConf& conf = config.sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
-  const auto workers = [](const AutoCount& count) {
-    return count.count ? *count.count : available_cpus();
-  };
-  ProcessPlan plan;
-  const ConfigSection* default_section = config.find("workers", kDefaultPool);
-  const WorkersConf default_conf =
-      default_section != nullptr ? default_section->get<WorkersConf>(kWorkersTable) : WorkersConf();
-  const auto add_pool = [&](const std::string& name, const WorkersConf& pool, AutoCount count) {
-    PoolPlan entry;
-    entry.name = name;
-    entry.workers = workers(count);
-    entry.connections_max = pool.connections_max;
-    entry.nofile = pool.nofile != 0 ? pool.nofile : conf.nofile;
-    plan.pools.push_back(std::move(entry));
-  };
-  add_pool(kDefaultPool, default_conf,
-           default_conf.count.count ? default_conf.count : conf.workers);
-  for (const ConfigSection& section : config.sections("workers")) {
-    if (section.name() == kDefaultPool) continue;
-    const WorkersConf& pool = section.get<WorkersConf>(kWorkersTable);
-    add_pool(section.name(), pool, pool.count);
+// What `explain` says over the control socket.
+Result<std::string> explain_running(std::shared_ptr<const ConfigSource> source,
+                                    const NameTable& names, const nlohmann::json& body) {
+  const Schema schema = make_schema(all_modules());
+  ConfigErrors errors;
+  const std::unique_ptr<Generation> generation =
+      Generation::build(std::move(source), schema, all_modules(), names, errors);
+  if (generation == nullptr) return Error{errors.text()};
+  ExplainRequest request;
+  request.request = control_text(body, "request");
+  request.fields = control_texts(body, "fields");
+  request.client = control_text(body, "client");
+  request.listener = control_text(body, "listener");
+  request.json = control_flag(body, "json");
+  return explain(*generation, request);
+}
+
+void describe_worker(const Metrics& metrics, uint32_t row, nlohmann::json& worker) {
+  for (const WorkerRow& found : metrics.workers()) {
+    if (found.row != row) continue;
+    worker["connections"] = found.connections_active;
+    worker["requests"] = found.requests;
+    worker["requests_active"] = found.requests_active;
   }
-  for (const auto& listener : loaded.generation->listeners()) {
-    const ListenerSocketConf& socket =
-        listener->section->get<ListenerSocketConf>(kListenerSocketTable);
-    ListenerPlan entry;
-    entry.name = listener->name;
-    entry.addresses = addresses_of(socket);
-    entry.pool = socket.pool;
-    entry.backlog = socket.backlog;
-    plan.listeners.push_back(std::move(entry));
-  }
-  for (const ConfigSection& section : config.sections("log")) {
-    const std::string& file = section.get<LogConf>(kLogTable).file;
-    if (std::find(plan.log_files.begin(), plan.log_files.end(), file) == plan.log_files.end()) {
-      plan.log_files.push_back(file);
-    }
-  }
-  plan.error_log = conf.error_log.path;
-  plan.error_log_level = conf.error_log.level;
-  plan.user = conf.user;
-  plan.group = conf.group;
-  plan.pid_file = conf.pid_file.path;
-  plan.daemon = conf.daemon && !foreground;
-  plan.drain_timeout = conf.drain_timeout;
-  return plan;
 }
 
 int run(const CommandLine& line) {
-  Loaded loaded;
-  if (!load(line.config, loaded)) return 1;
-  const GatehouseConf conf =
-      loaded.generation->config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
-  ProcessPlan plan = make_plan(loaded, line.foreground);
-  plan.names = resolve_names(loaded.generation->target_names());
-  // Each worker compiles the same bytes for itself.
-  loaded.generation.reset();
-  Result<UniqueFd> config_bytes = loaded.source->to_memfd();
-  if (!config_bytes) {
-    std::fprintf(stderr, "gatehouse: %s\n", config_bytes.error().message.c_str());
+  Result<std::optional<Handover>> handover = Handover::take();
+  if (!handover) {
+    std::fprintf(stderr, "gatehouse: %s\n", handover.error().message.c_str());
     return 1;
   }
-  plan.config_fd = config_bytes->get();
+  Loaded loaded;
+  if (!load(line.config, loaded)) {
+    if (*handover) {
+      (void)say_upgrade_word((*handover)->talk.get(), UpgradeWord::kFailed,
+                             "the configuration is not valid for it");
+    }
+    return 1;
+  }
+  MasterStart start;
+  start.config_path = line.config;
+  start.version = GATEHOUSE_VERSION;
+  start.plan = plan_of(*loaded.generation, available_cpus());
+  start.plan.daemon = start.plan.daemon && !line.foreground;
+  start.names = resolve_names(loaded.generation->target_names());
+  start.handover = std::move(*handover);
+  // Each worker compiles the same bytes for itself.
+  loaded.generation.reset();
+  Result<UniqueFd> bytes = loaded.source->to_memfd();
+  if (!bytes) {
+    std::fprintf(stderr, "gatehouse: %s\n", bytes.error().message.c_str());
+    return 1;
+  }
+  start.config = std::move(*bytes);
 
-  Result<SharedMemory> shared = SharedMemory::create(conf.shared_memory);
+  Result<SharedMemory> shared = open_segment(start.plan, start.handover);
   if (!shared) {
     std::fprintf(stderr, "gatehouse: shared_memory: %s\n", shared.error().message.c_str());
     return 1;
   }
   uint32_t rows = 0;
-  for (const PoolPlan& pool : plan.pools) rows += pool.workers;
-  Result<std::unique_ptr<Metrics>> metrics =
-      Metrics::open(*shared, rows, conf.metric_series.count.value_or(0));
+  for (const PoolPlan& pool : start.plan.pools) rows += pool.workers;
+  const uint32_t series = start.plan.metric_series;
+  Result<std::unique_ptr<Metrics>> metrics = Metrics::open(*shared, rows, series);
   if (!metrics) {
     std::fprintf(stderr, "gatehouse: metrics: %s\n", metrics.error().message.c_str());
     return 1;
   }
-  plan.on_worker_exit = [&metrics](uint32_t row) { (*metrics)->zero_gauges(row); };
-  return run_master(plan, *shared, [&loaded](WorkerContext context) {
+  MasterCalls calls;
+  calls.worker_main = [&loaded](WorkerContext context) {
     return Worker::run(std::move(context), loaded.schema, all_modules());
-  });
+  };
+  calls.check = [](std::shared_ptr<const ConfigSource> source) {
+    return check_config(std::move(source), all_modules());
+  };
+  calls.explain = explain_running;
+  calls.make_rows = [&](uint32_t wanted) -> Result<void> {
+    if (wanted <= (*metrics)->rows()) return {};
+    Result<std::unique_ptr<Metrics>> larger = Metrics::open(*shared, wanted, series);
+    if (!larger) return larger.error();
+    *metrics = std::move(*larger);
+    return {};
+  };
+  calls.on_worker_exit = [&metrics](uint32_t row) { (*metrics)->zero_gauges(row); };
+  calls.describe_worker = [&metrics](uint32_t row, nlohmann::json& worker) {
+    describe_worker(**metrics, row, worker);
+  };
+  return run_master(std::move(start), *shared, calls);
 }
 
 int send_signal(const CommandLine& line) {

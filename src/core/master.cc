@@ -1,6 +1,7 @@
-// The master's set-up and its loop. See master.h.
+// The master's set-up and its loop. See master.h; what others ask of it is in master_control.cc.
 #include "core/master.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
@@ -9,22 +10,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <optional>
 #include <utility>
-#include <vector>
 
 #include "core/log.h"
-#include "core/pid_file.h"
-#include "core/process_daemon.h"
-#include "core/process_logs.h"
+#include "core/master_process.h"
 #include "core/process_privileges.h"
-#include "core/process_sockets.h"
 #include "core/process_title.h"
-#include "core/signals.h"
-#include "core/supervisor.h"
 
 namespace gatehouse {
 namespace {
@@ -35,16 +30,24 @@ constexpr Duration kStartTimeout{60'000};
 constexpr Duration kStopTimeout{5'000};
 // What workers get beyond drain_timeout, which they keep themselves.
 constexpr Duration kDrainGrace{1'000};
-constexpr uint32_t kDescriptorsAside = 64;
+// After that a reopen is over, though some worker has not answered.
+constexpr Duration kReopenTimeout{5'000};
+// How long a new master waits for the pid file of the old one that lets go of it.
+constexpr Duration kPidFileTimeout{5'000};
+constexpr uint32_t kDescriptorsAside = 128;
 // Between two looks at the workers where the kernel cannot wait for them.
 constexpr int kShortWaitMs = 100;
-
-enum class Phase { kStarting, kRunning, kDraining, kStopping, kKilling };
 
 Moment monotonic_now() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return Moment{int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000};
+}
+
+int64_t wall_now_us() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 // A start-up error is wanted where the command was typed, also once the log goes to a file.
@@ -55,67 +58,57 @@ void report_start_error(const std::string& message) {
   }
 }
 
-class Master {
- public:
-  Master(const ProcessPlan& plan, SharedMemory& shared, const WorkerMain& worker_main,
-         std::optional<DaemonStart> daemon, SignalIntake signals)
-      : plan_(plan),
-        daemon_(std::move(daemon)),
-        signals_(std::move(signals)),
-        shared_(shared),
-        worker_main_(worker_main) {}
+}  // namespace
 
-  int run() {
-    if (!prepare()) return EXIT_FAILURE;
-    Supervisor supervisor(plan_, shared_, sockets_, logs_, run_as_, worker_main_);
-    supervisor_ = &supervisor;
-    deadline_ = monotonic_now() + kStartTimeout;
-    bool done = false;
-    while (!done) {
-      // Signals first: a group that is told to stop as a whole must not look like crashes.
-      while (std::optional<int> signal = signals_.next()) on_signal(*signal);
-      supervisor.turn(monotonic_now());
-      done = advance(monotonic_now());
-      if (!done) wait();
+Master::Master(MasterStart start, SharedMemory& shared, const MasterCalls& calls,
+               std::optional<DaemonStart> daemon, SignalIntake signals)
+    : start_(std::move(start)),
+      shared_(shared),
+      calls_(calls),
+      daemon_(std::move(daemon)),
+      signals_(std::move(signals)),
+      control_([this](ControlRequest request) { on_control(std::move(request)); }),
+      started_us_(wall_now_us()) {}
+
+const ProcessPlan& Master::plan() const {
+  return supervisor_ ? supervisor_->current()->plan : first_->plan;
+}
+
+int Master::run() {
+  if (!prepare()) {
+    if (start_.handover) {
+      (void)say_upgrade_word(start_.handover->talk.get(), UpgradeWord::kFailed,
+                             "it cannot start; the error log says why");
     }
-    if (!start_failed_) GH_LOG(kNotice, "stopped");
-    return start_failed_ ? EXIT_FAILURE : EXIT_SUCCESS;
+    return EXIT_FAILURE;
   }
-
- private:
-  bool prepare();
-  void wait();
-  void on_signal(int signal);
-  bool advance(Moment now);
-  void finish_start();
-  void fail_start(const std::string& reason);
-  void drain();
-  void stop_fast();
-  void kill_now();
-  void reopen_logs();
-
-  // In the order of their making; undone in the opposite one.
-  const ProcessPlan& plan_;
-  std::optional<DaemonStart> daemon_;
-  SignalIntake signals_;
-  PidFile pid_file_;
-  RunAs run_as_;
-  LogSet logs_;
-  ListenSockets sockets_;
-  SharedMemory& shared_;
-  const WorkerMain& worker_main_;
-  Supervisor* supervisor_ = nullptr;  // lives in run()
-
-  Phase phase_ = Phase::kStarting;
-  std::optional<Moment> deadline_;  // of the phase
-  bool start_failed_ = false;
-};
+  make_parts();
+  deadline_ = monotonic_now() + kStartTimeout;
+  for (;;) {
+    // Signals first: a group that is told to stop as a whole must not look like crashes.
+    while (std::optional<int> signal = signals_.next()) on_signal(*signal);
+    turn();
+    if (advance(monotonic_now())) break;
+    notify_systemd();
+    wait();
+  }
+  if (!start_failed_) GH_LOG(kNotice, "stopped");
+  return start_failed_ ? EXIT_FAILURE : EXIT_SUCCESS;
+}
 
 // Everything before the first fork. Gathers all reasons before it gives up.
 bool Master::prepare() {
+  auto first = std::make_shared<MasterGeneration>();
+  first->number = start_.handover ? start_.handover->generation + 1 : 1;
+  first->config = std::move(start_.config);
+  first->plan = std::move(start_.plan);
+  first->names = std::move(start_.names);
+  first_ = first;
+  const ProcessPlan& wanted = first->plan;
   std::vector<Error> errors;
-  if (!plan_.pid_file.empty()) {
-    Result<PidFile> pid_file = PidFile::acquire(plan_.pid_file);
+  // A master that takes over gets the pid file when the old one lets go of it.
+  if (!wanted.pid_file.empty() && !start_.handover) {
+    Result<PidFile> pid_file = PidFile::acquire(wanted.pid_file);
     if (!pid_file) {
       // Another gatehouse runs: what else would fail follows from that.
       report_start_error(pid_file.error().message);
@@ -124,43 +117,96 @@ bool Master::prepare() {
     pid_file_ = std::move(*pid_file);
   }
   size_t sockets_wanted = 0;
-  for (const PoolPlan& pool : plan_.pools) {
+  for (const PoolPlan& pool : wanted.pools) {
     if (pool.workers == 0) errors.push_back(Error{"pool " + pool.name + " has no worker"});
-    for (const ListenerPlan& listener : plan_.listeners) {
+    for (const ListenerPlan& listener : wanted.listeners) {
       if (listener.pool == pool.name) sockets_wanted += listener.addresses.size() * pool.workers;
     }
     sockets_wanted += pool.workers;
   }
-  if (plan_.pools.empty()) errors.push_back(Error{"there is no pool of workers"});
+  if (wanted.pools.empty()) errors.push_back(Error{"there is no pool of workers"});
+  // Twice: while a reload is on its way, those of two generations are open.
   raise_descriptor_limit(
-      static_cast<uint32_t>(sockets_wanted + plan_.log_files.size() + kDescriptorsAside));
+      static_cast<uint32_t>(2 * (sockets_wanted + wanted.log_files.size()) + kDescriptorsAside));
 
-  FileOwner owner;
-  Result<RunAs> run_as = resolve_run_as(plan_.user, plan_.group);
+  Result<RunAs> run_as = resolve_run_as(wanted.user, wanted.group);
   if (run_as) {
-    run_as_ = std::move(*run_as);
-    if (run_as_.change) owner = {run_as_.user, run_as_.group};
+    first->run_as = std::move(*run_as);
   } else {
-    errors.push_back(run_as.error());
+    errors.push_back(Error{wanted.user_where + run_as.error().message});
+  }
+  if (start_.handover) {
+    for (ListenSockets::Inherited& socket : start_.handover->sockets) {
+      sockets_.inherit(std::move(socket));
+    }
   }
   // Sockets before logs: until the logs are open, errors go to where the command was typed.
-  std::vector<Error> more = sockets_.bind(plan_);
+  std::vector<Error> more = sockets_.prepare(wanted);
   errors.insert(errors.end(), more.begin(), more.end());
-  more = logs_.open(plan_, owner);
+  more = logs_.prepare(wanted, first->owner());
   errors.insert(errors.end(), more.begin(), more.end());
-  if (plan_.daemon && errors.empty() && log_descriptor() == STDERR_FILENO) {
+  if (wanted.daemon && errors.empty() &&
+      (wanted.error_log.path.empty() || wanted.error_log.path == "stderr")) {
     errors.push_back(Error{"a daemon needs an error_log that is a file"});
+  }
+  if (errors.empty()) {
+    (void)logs_.commit(wanted);
+    sockets_.commit(wanted);
+  } else {
+    sockets_.discard();
   }
   for (const Error& error : errors) report_start_error(error.message);
   return errors.empty();
 }
 
+void Master::make_parts() {
+  agent_.emplace(shared_, [this](ControlRequest request) { on_agent(std::move(request)); });
+  supervisor_.emplace(first_, shared_, sockets_, logs_, calls_,
+                      start_.handover ? start_.handover->rows : std::vector<uint32_t>());
+  reload_.emplace(Reload::Parts{.config_path = start_.config_path,
+                                .calls = calls_,
+                                .supervisor = *supervisor_,
+                                .sockets = sockets_,
+                                .logs = logs_,
+                                .agent = *agent_});
+}
+
+// ---- The loop -----------------------------------------------------------------------------------
+
+void Master::turn() {
+  const Moment now = monotonic_now();
+  supervisor_->turn(now);
+  if (control_.is_open() || control_.clients() > 0) control_.turn(now);
+  agent_->turn(now);
+  if (phase_ == Phase::kRunning && !upgrade_.is_running()) reload_->turn(now);
+  watch_reopen(now);
+  watch_upgrade(now);
+  watch_explanations(now);
+}
+
 void Master::wait() {
   std::vector<pollfd> list = {{.fd = signals_.fd(), .events = POLLIN, .revents = 0}};
   supervisor_->add_descriptors(list);
-  Moment now = monotonic_now();
+  control_.add_descriptors(list);
+  agent_->add_descriptors(list);
+  if (upgrade_.is_running()) {
+    list.push_back({.fd = upgrade_.talk_fd(), .events = POLLIN, .revents = 0});
+  }
+  if (start_.handover && start_.handover->talk) {
+    list.push_back({.fd = start_.handover->talk.get(), .events = POLLIN, .revents = 0});
+  }
+  const Moment now = monotonic_now();
   std::optional<Moment> until = supervisor_->next_deadline(now);
-  if (deadline_ && (!until || *deadline_ < *until)) until = deadline_;
+  const auto consider = [&until](std::optional<Moment> moment) {
+    if (moment && (!until || *moment < *until)) until = moment;
+  };
+  consider(deadline_);
+  consider(control_.next_deadline());
+  consider(agent_->next_deadline(now));
+  consider(upgrade_.deadline());
+  if (phase_ == Phase::kRunning && !upgrade_.is_running()) consider(reload_->next_deadline());
+  if (reopen_.sequence != 0) consider(reopen_.deadline);
+  for (const Explanation& explanation : explanations_) consider(explanation.child.deadline());
   timespec timeout{};
   if (until && *until > now) {
     int64_t us = (*until - now).count();
@@ -176,7 +222,18 @@ void Master::wait() {
 
 // Moves on where the workers' state or the clock say so. True: the master is done.
 bool Master::advance(Moment now) {
-  bool late = deadline_ && *deadline_ <= now;
+  const bool late = deadline_ && *deadline_ <= now;
+  if (start_.handover && start_.handover->talk) {
+    const UpgradeHeard heard = hear_upgrade_word(start_.handover->talk.get());
+    if (heard.closed) {
+      // The old master has ended, and its workers have: their rows are free.
+      start_.handover->talk.reset();
+      supervisor_->free_rows(start_.handover->rows);
+    }
+    if (phase_ == Phase::kAwaiting && (heard.closed || heard.word == UpgradeWord::kGo)) {
+      take_charge();
+    }
+  }
   switch (phase_) {
     case Phase::kStarting:
       if (supervisor_->failed_early()) {
@@ -188,12 +245,13 @@ bool Master::advance(Moment now) {
                                supervisor_->unready()));
       }
       break;
+    case Phase::kAwaiting:
     case Phase::kRunning:
       break;
     case Phase::kDraining:
     case Phase::kStopping:
     case Phase::kKilling:
-      if (supervisor_->none_alive()) return true;
+      if (supervisor_->none_alive() && agent_->is_gone()) return true;
       if (late) kill_now();
       break;
   }
@@ -201,20 +259,62 @@ bool Master::advance(Moment now) {
 }
 
 void Master::finish_start() {
+  if (start_.handover && start_.handover->talk) {
+    Result<void> said = say_upgrade_word(start_.handover->talk.get(), UpgradeWord::kReady);
+    if (said) {
+      phase_ = Phase::kAwaiting;
+      deadline_.reset();
+      return;
+    }
+    // The old master has died meanwhile.
+  }
   if (daemon_) {
     if (Result<void> reported = daemon_->report_success(log_descriptor()); !reported) {
       fail_start(reported.error().message);
       return;
     }
   }
+  take_charge();
+}
+
+// From here on this is the gateway's master.
+void Master::take_charge() {
   phase_ = Phase::kRunning;
   deadline_.reset();
+  if (start_.handover && !plan().pid_file.empty()) {
+    const Moment until = monotonic_now() + kPidFileTimeout;
+    for (;;) {
+      Result<PidFile> pid_file = PidFile::acquire(plan().pid_file);
+      if (pid_file) {
+        pid_file_ = std::move(*pid_file);
+        break;
+      }
+      if (monotonic_now() >= until) {
+        GH_LOG(kError, "upgrade: {}", pid_file.error().message);
+        break;
+      }
+      poll(nullptr, 0, 10);
+    }
+  }
+  open_control(start_.handover.has_value());
   GH_LOG(kNotice, "started: {} workers, {} listening sockets", supervisor_->size(),
          sockets_.count());
+  agent_->serve(supervisor_->current());
+  AgentProcess::Record record;
+  record.body = {{"generation", first_->number},
+                 {"time_us", wall_now_us()},
+                 {"by", start_.handover ? "upgrade" : "start"},
+                 {"outcome", "applied"},
+                 {"error", ""}};
+  record.bytes = UniqueFd(fcntl(first_->config.get(), F_DUPFD_CLOEXEC, 0));
+  agent_->store(std::move(record));
 }
 
 void Master::fail_start(const std::string& reason) {
   report_start_error(reason);
+  if (start_.handover && start_.handover->talk) {
+    (void)say_upgrade_word(start_.handover->talk.get(), UpgradeWord::kFailed, reason);
+  }
   start_failed_ = true;
   stop_fast();
 }
@@ -222,7 +322,7 @@ void Master::fail_start(const std::string& reason) {
 void Master::on_signal(int signal) {
   switch (signal) {
     case SIGQUIT:
-      if (phase_ == Phase::kStarting || phase_ == Phase::kRunning) {
+      if (phase_ < Phase::kDraining) {
         drain();
       } else if (phase_ == Phase::kDraining) {
         stop_fast();
@@ -237,36 +337,45 @@ void Master::on_signal(int signal) {
       }
       break;
     case SIGUSR1:
-      reopen_logs();
+      reopen_.wanted = true;
+      begin_reopen();
       break;
     case SIGHUP:
-      GH_LOG(kWarn, "HUP: this version takes a new configuration only by a restart");
+      reload(ReloadRequest("signal"));
       break;
     case SIGUSR2:
-      GH_LOG(kWarn, "USR2: this version is upgraded only by a restart");
+      begin_upgrade();
       break;
     default:  // CHLD: turn() reaps
       break;
   }
 }
 
+// ---- Stopping -----------------------------------------------------------------------------------
+
 void Master::drain() {
   GH_LOG(kNotice, "stopping gracefully: workers finish their exchanges, up to {} ms",
-         plan_.drain_timeout.count());
+         plan().drain_timeout.count());
+  reload_->refuse_all("the gateway is stopping");
+  upgrade_.cancel("the gateway is stopping");
   phase_ = Phase::kDraining;
-  deadline_ = monotonic_now() + plan_.drain_timeout + kDrainGrace;
+  deadline_ = monotonic_now() + plan().drain_timeout + kDrainGrace;
   supervisor_->stop_restarts();
   supervisor_->order_all(ChannelVerb::kDrain);
+  agent_->stop(monotonic_now());
   // With our copies gone, the kernel refuses new connections once the workers close theirs.
   sockets_.close();
 }
 
 void Master::stop_fast() {
   GH_LOG(kNotice, "stopping at once");
+  reload_->refuse_all("the gateway is stopping");
+  upgrade_.cancel("the gateway is stopping");
   phase_ = Phase::kStopping;
   deadline_ = monotonic_now() + kStopTimeout;
   supervisor_->stop_restarts();
   supervisor_->order_all(ChannelVerb::kStop);
+  agent_->stop(monotonic_now());
   sockets_.close();
 }
 
@@ -280,17 +389,107 @@ void Master::kill_now() {
   deadline_ = monotonic_now() + kDrainGrace;
 }
 
-void Master::reopen_logs() {
+// ---- Logs ---------------------------------------------------------------------------------------
+
+// One at a time, and none while a generation is on its way: a worker would not know which files
+// are meant.
+void Master::begin_reopen() {
+  if (!reopen_.wanted || reopen_.sequence != 0 || supervisor_->preparing() != nullptr) return;
   GH_LOG(kNotice, "reopening the logs");
+  reopen_.wanted = false;
   logs_.reopen();
-  for (uint32_t index : logs_.indexes()) supervisor_->order_all(ChannelVerb::kReopenLog, index);
+  reopen_.sequence = supervisor_->reopen_logs();
+  reopen_.asked = std::exchange(reopen_.next, {});
+  reopen_.deadline = monotonic_now() + kReopenTimeout;
 }
 
-}  // namespace
+void Master::watch_reopen(Moment now) {
+  if (reopen_.sequence == 0) return begin_reopen();
+  const bool done = supervisor_->reopened(reopen_.sequence);
+  if (!done && now < reopen_.deadline) return;
+  reopen_.sequence = 0;
+  for (const auto& reply : std::exchange(reopen_.asked, {})) {
+    reply(done ? control_ok()
+               : control_error("some worker has not said that it writes to the new files"));
+  }
+  begin_reopen();
+}
 
-int run_master(const ProcessPlan& plan, SharedMemory& shared, const WorkerMain& worker_main) {
+// ---- Upgrade ------------------------------------------------------------------------------------
+
+void Master::begin_upgrade() {
+  std::string refusal;
+  if (phase_ != Phase::kRunning) {
+    refusal = "the gateway is " + std::string(phase_name());
+  } else if (upgrade_.is_running()) {
+    refusal = "an upgrade is under way";
+  } else if (!reload_->is_idle()) {
+    refusal = "a reload is under way";
+  } else {
+    Upgrade::Inheritance inheritance;
+    inheritance.generation = supervisor_->current()->number;
+    inheritance.shared_fd = shared_.fd();
+    inheritance.rows = supervisor_->rows_in_use();
+    inheritance.sockets = sockets_.hand_down();
+    const Result<void> begun =
+        upgrade_.start(inheritance, monotonic_now() + plan().upgrade_timeout);
+    if (begun) return;
+    refusal = begun.error().message;
+  }
+  GH_LOG(kError, "upgrade: refused: {}", refusal);
+  for (const auto& reply : std::exchange(upgrade_asked_, {})) reply(control_error(refusal));
+}
+
+void Master::watch_upgrade(Moment now) {
+  switch (upgrade_.turn(now)) {
+    case Upgrade::Outcome::kPending:
+      return;
+    case Upgrade::Outcome::kFailed:
+      GH_LOG(kError, "upgrade: failed, this master carries on: {}", upgrade_.failure());
+      for (const auto& reply : std::exchange(upgrade_asked_, {})) {
+        reply(control_error(upgrade_.failure()));
+      }
+      return;
+    case Upgrade::Outcome::kReady:
+      break;
+  }
+  GH_LOG(kNotice, "upgrade: process {} is in charge; this master drains", upgrade_.pid());
+  handed_over_ = true;
+  pid_file_ = PidFile();
+  sockets_.keep_paths();
+  control_.hand_over();
+
+  for (const auto& reply : std::exchange(upgrade_asked_, {})) {
+    reply(control_ok({{"pid", upgrade_.pid()}}));
+  }
+  upgrade_.hand_over();
+  drain();
+}
+
+// ---- systemd ------------------------------------------------------------------------------------
+
+// Tells a service manager each change of state, once.
+void Master::notify_systemd() {
+  if (handed_over_ || start_failed_) return;
+  std::string state;
+  if (phase_ == Phase::kRunning) state = reload_->is_idle() ? "READY=1" : "RELOADING=1";
+  if (phase_ >= Phase::kDraining) state = "STOPPING=1";
+  if (state.empty() || state == systemd_state_) return;
+  systemd_state_ = state;
+  if (state == "RELOADING=1") {
+    state += fmt::format("\nMONOTONIC_USEC={}", monotonic_now().us);
+  } else if (state == "READY=1") {
+    const ReloadOutcome& last = reload_->last().outcome;
+    state += fmt::format("\nMAINPID={}\nSTATUS=generation {} serves{}", getpid(),
+                         supervisor_->current()->number,
+                         last.error.empty() ? "" : "; the last reload was refused");
+  }
+}
+
+int run_master(MasterStart start, SharedMemory& shared, const MasterCalls& calls) {
   std::optional<DaemonStart> daemon;
-  if (plan.daemon) {
+  // A master that takes over is in the background already, if the old one was.
+  if (start.plan.daemon && !start.handover) {
     Result<DaemonStart> started = DaemonStart::fork_away();
     if (!started) {
       report_start_error(started.error().message);
@@ -306,7 +505,7 @@ int run_master(const ProcessPlan& plan, SharedMemory& shared, const WorkerMain& 
     report_start_error(signals.error().message);
     return EXIT_FAILURE;
   }
-  Master master(plan, shared, worker_main, std::move(daemon), std::move(*signals));
+  Master master(std::move(start), shared, calls, std::move(daemon), std::move(*signals));
   return master.run();
 }
 

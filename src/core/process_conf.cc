@@ -85,6 +85,19 @@ constexpr Directive kGatehouseDirectives[] = {
     directive<&GatehouseConf::drain_timeout>(
         "drain_timeout", "Time that exchanges have to finish when a worker stops gracefully.",
         "30s", range(std::chrono::milliseconds(0), std::chrono::hours(24))),
+    directive<&GatehouseConf::check_timeout>(
+        "check_timeout",
+        "Time that one checker has for a new configuration: the agent first, then a process of "
+        "the master's own.",
+        "5s", range(std::chrono::milliseconds(10), std::chrono::hours(1))),
+    directive<&GatehouseConf::reload_timeout>(
+        "reload_timeout",
+        "Time that a reload may take in all until every worker is prepared; then it is given up.",
+        "60s", range(std::chrono::milliseconds(100), std::chrono::hours(1))),
+    directive<&GatehouseConf::upgrade_timeout>(
+        "upgrade_timeout",
+        "Time that a new program has until its workers are ready; then the old one carries on.",
+        "60s", range(std::chrono::milliseconds(100), std::chrono::hours(1))),
     directive<&GatehouseConf::daemon>(
         "daemon", "Go to the background; the option --foreground overrides it.", "off"),
     directive<&GatehouseConf::nofile>(

@@ -48,6 +48,9 @@ struct GatehouseConf {
   OptionalPath control{"/run/gatehouse/control.sock"};
   std::string control_group;  // may read over the control socket; empty: nobody but root
   Duration drain_timeout = std::chrono::seconds(30);
+  Duration check_timeout = std::chrono::seconds(5);
+  Duration reload_timeout = std::chrono::seconds(60);
+  Duration upgrade_timeout = std::chrono::seconds(60);
   bool daemon = true;
   uint32_t nofile = 0;      // RLIMIT_NOFILE of master and workers; 0: as much as the work needs
   AutoCount metric_series;  // see Metrics::open

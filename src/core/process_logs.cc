@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -17,51 +18,75 @@ bool is_file(const std::string& error_log) {
   return !error_log.empty() && error_log != "stderr";
 }
 
+Error in_plan(const LogFilePlan& log, const Error& error) {
+  return Error{log.where + error.message};
+}
+
 }  // namespace
 
-std::vector<Error> LogSet::open(const ProcessPlan& plan, const FileOwner& owner) {
+const LogSet::File* LogSet::find(const std::string& path) const {
+  const auto found = std::find_if(files_.begin(), files_.end(),
+                                  [&path](const File& file) { return file.path == path; });
+  return found == files_.end() ? nullptr : &*found;
+}
+
+std::vector<Error> LogSet::prepare(const ProcessPlan& plan, const FileOwner& owner) {
   std::vector<Error> errors;
-  owner_ = owner;
-  for (const std::string& path : plan.log_files) {
-    Result<UniqueFd> fd = open_log_file(path, owner);
-    if (!fd) {
-      errors.push_back(fd.error());
-      continue;
-    }
-    paths_.push_back(path);
-    fds_.push_back(std::move(*fd));
-  }
-  UniqueFd error_log;
-  if (is_file(plan.error_log)) {
-    Result<UniqueFd> fd = open_log_file(plan.error_log, owner);
+  next_owner_ = owner;
+  for (const LogFilePlan& log : plan.log_files) {
+    if (find(log.path) != nullptr) continue;
+    Result<UniqueFd> fd = open_log_file(log.path, owner);
     if (fd) {
-      error_log = std::move(*fd);
+      files_.push_back({.id = ++last_id_, .path = log.path, .fd = std::move(*fd)});
     } else {
-      errors.push_back(fd.error());
+      errors.push_back(in_plan(log, fd.error()));
     }
   }
-  if (!errors.empty()) {
-    paths_.clear();
-    fds_.clear();
-    return errors;
+  next_error_log_path_ = plan.error_log.path;
+  if (is_file(plan.error_log.path) && plan.error_log.path != error_log_) {
+    Result<UniqueFd> fd = open_log_file(plan.error_log.path, owner);
+    if (fd) {
+      next_error_log_ = std::move(*fd);
+    } else {
+      errors.push_back(in_plan(plan.error_log, fd.error()));
+    }
   }
-  error_log_ = plan.error_log;
-  log_set_level(plan.error_log_level);
-  log_adopt(error_log ? error_log.release() : STDERR_FILENO);
+  if (!errors.empty()) discard();
   return errors;
 }
 
+bool LogSet::commit(const ProcessPlan& plan) {
+  owner_ = next_owner_;
+  std::erase_if(files_, [&plan](const File& file) {
+    return std::none_of(plan.log_files.begin(), plan.log_files.end(),
+                        [&file](const LogFilePlan& log) { return log.path == file.path; });
+  });
+  for (File& file : files_) file.is_new = false;
+  log_set_level(plan.error_log_level);
+  const bool moved = next_error_log_path_ != error_log_;
+  if (moved) {
+    error_log_ = next_error_log_path_;
+    log_adopt(next_error_log_ ? next_error_log_.release() : STDERR_FILENO);
+  }
+  return moved;
+}
+
+void LogSet::discard() {
+  std::erase_if(files_, [](const File& file) { return file.is_new; });
+  next_error_log_.reset();
+}
+
 void LogSet::reopen() {
-  for (size_t i = 0; i < paths_.size(); ++i) {
-    Result<UniqueFd> fresh = open_log_file(paths_[i], owner_);
+  for (File& file : files_) {
+    Result<UniqueFd> fresh = open_log_file(file.path, owner_);
     if (!fresh) {
       GH_LOG(kError, "log file not reopened: {}", fresh.error().message);
       continue;
     }
     int result;
-    do result = dup3(fresh->get(), fds_[i].get(), O_CLOEXEC);
+    do result = dup3(fresh->get(), file.fd.get(), O_CLOEXEC);
     while (result < 0 && (errno == EINTR || errno == EBUSY));
-    if (result < 0) GH_LOG(kError, "{} not exchanged: {}", paths_[i], std::strerror(errno));
+    if (result < 0) GH_LOG(kError, "{} not exchanged: {}", file.path, std::strerror(errno));
   }
   if (!is_file(error_log_)) return;
   Result<UniqueFd> fresh = open_log_file(error_log_, owner_);
@@ -72,22 +97,24 @@ void LogSet::reopen() {
   }
 }
 
-std::vector<WorkerLog> LogSet::files() const {
-  std::vector<WorkerLog> files;
-  for (size_t i = 0; i < paths_.size(); ++i)
-    files.push_back({.id = i, .path = paths_[i], .fd = fds_[i].get()});
-  return files;
+std::vector<WorkerLog> LogSet::of_plan(const ProcessPlan& plan) const {
+  std::vector<WorkerLog> list;
+  for (const LogFilePlan& log : plan.log_files) {
+    const File* file = find(log.path);
+    if (file != nullptr) list.push_back({.id = file->id, .path = log.path, .fd = file->fd.get()});
+  }
+  return list;
 }
 
-std::vector<uint32_t> LogSet::indexes() const {
+std::vector<uint32_t> LogSet::indexes(const ProcessPlan& plan) const {
   std::vector<uint32_t> indexes;
-  for (size_t i = 0; i < fds_.size(); ++i) indexes.push_back(static_cast<uint32_t>(i));
+  for (uint32_t i = 0; i < plan.log_files.size(); ++i) indexes.push_back(i);
   if (is_file(error_log_)) indexes.push_back(kErrorLogIndex);
   return indexes;
 }
 
-int LogSet::descriptor(uint32_t index) const {
-  return index == kErrorLogIndex ? log_descriptor() : fds_[index].get();
+int LogSet::descriptor(const ProcessPlan& plan, uint32_t index) const {
+  return index == kErrorLogIndex ? log_descriptor() : find(plan.log_files[index].path)->fd.get();
 }
 
 }  // namespace gatehouse

@@ -1,4 +1,5 @@
-// The master's log files: opened before the workers are forked, opened again on USR1.
+// The master's log files: opened before the workers are forked, opened again on USR1, exchanged for
+// those of another plan by a reload.
 #pragma once
 
 #include <cstdint>
@@ -9,32 +10,48 @@
 #include "core/process_plan.h"
 #include "core/result.h"
 #include "core/unique_fd.h"
-#include "core/worker_context.h"
+#include "core/worker_plan.h"
 
 namespace gatehouse {
 
 class LogSet {
  public:
-  // Opens all files of the plan, new ones owned by `owner`, and directs this process's error log
-  // to the plan's. All or nothing: gives every reason why not.
-  std::vector<Error> open(const ProcessPlan& plan, const FileOwner& owner);
+  // Opens the files of the plan that are not open yet, new ones owned by `owner`. All or nothing:
+  // gives every reason why not. Then either commit() or discard().
+  std::vector<Error> prepare(const ProcessPlan& plan, const FileOwner& owner);
+  // Closes what the prepared plan does not ask for, and directs this process's error log to the
+  // plan's. True where the workers need another error log, too.
+  bool commit(const ProcessPlan& plan);
+  // Closes what prepare() opened.
+  void discard();
 
   // Opens every file anew. One that cannot be opened is logged and goes on as it was.
   void reopen();
 
-  // What a worker inherits; the numbers do not change.
-  std::vector<WorkerLog> files() const;
-
-  // The indexes that kReopenLog may name now: each file, and kErrorLogIndex if that is a file.
-  std::vector<uint32_t> indexes() const;
+  // The files of `plan`, which was prepared or is committed, in its order.
+  std::vector<WorkerLog> of_plan(const ProcessPlan& plan) const;
+  // How the workers know the open files: each one's place in of_plan(), and kErrorLogIndex if the
+  // error log is a file.
+  std::vector<uint32_t> indexes(const ProcessPlan& plan) const;
   // REQUIRES: index is one of indexes().
-  int descriptor(uint32_t index) const;
+  int descriptor(const ProcessPlan& plan, uint32_t index) const;
 
  private:
+  struct File {
+    uint64_t id = 0;
+    std::string path;
+    UniqueFd fd;
+    bool is_new = true;
+  };
+  const File* find(const std::string& path) const;
+
   std::string error_log_;
-  std::vector<std::string> paths_;
-  std::vector<UniqueFd> fds_;
+  std::string next_error_log_path_;
+  UniqueFd next_error_log_;
+  std::vector<File> files_;
+  uint64_t last_id_ = 0;
   FileOwner owner_;
+  FileOwner next_owner_;
 };
 
 }  // namespace gatehouse

@@ -1,15 +1,15 @@
-// ProcessPlan: which processes and sockets a configuration asks for.
+// ProcessPlan: which processes, sockets and files a configuration asks for.
 //
-// Filled from the configuration before run_master(); plain values, no descriptors.
+// Made by whoever compiles the configuration (http/config_check), carried out by the master; plain
+// values, no descriptors. The master itself never looks into the configuration's bytes. `where` is
+// the beginning of an error message, "FILE:LINE: [section] key = value: ", or empty.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "core/log.h"
-#include "core/resolver.h"
 #include "core/sockets.h"
 #include "core/units.h"
 
@@ -28,31 +28,49 @@ struct ListenerPlan {
   std::vector<SocketAddress> addresses;
   std::string pool;  // one of the pools
   int backlog = 4096;
+  std::vector<std::string> where;  // of each address; may be shorter
+};
+
+struct LogFilePlan {
+  std::string path;
+  std::string where;
+};
+
+struct AgentPlan {
+  bool on = false;
+  std::string user;   // empty: the workers'
+  std::string state;  // its folder
 };
 
 struct ProcessPlan {
   std::vector<PoolPlan> pools;
   std::vector<ListenerPlan> listeners;
-  std::vector<std::string> log_files;  // access logs and the like; opened by the master
-  std::string error_log;               // empty or "stderr": standard error
+  std::vector<LogFilePlan> log_files;  // access logs and the like; opened by the master
+  LogFilePlan error_log;               // empty or "stderr": standard error
   LogLevel error_log_level = LogLevel::kNotice;
 
   // Whom the workers run as. Used only where the master is root; group empty: the user's own.
   std::string user;
   std::string group;
+  std::string user_where;
 
-  // What the workers compile: the sealed configuration, and what its targets' names mean.
-  int config_fd = -1;
-  uint32_t generation = 1;
-  NameTable names;
-
-  std::string pid_file;  // empty: none
-  bool daemon = false;
+  AgentPlan agent;
   Duration drain_timeout{30'000};
+  // How long a new configuration may take: to be checked by one checker, and in all.
+  Duration check_timeout{5'000};
+  Duration reload_timeout{60'000};
+  Duration upgrade_timeout{60'000};
 
-  // Called in the master after a worker's end and before its replacement starts, so that what the
-  // dead worker held (gauges, in-flight counts) can be zeroed in its row of shared tables.
-  std::function<void(uint32_t row)> on_worker_exit;
+  // What a reload cannot change; see restart_notes().
+  std::string pid_file;  // empty: none
+  std::string control;   // the control socket's path; empty: none
+  std::string control_group;
+  bool daemon = false;
+  uint64_t shared_memory = 0;  // bytes
+  uint32_t metric_series = 0;
 };
+
+// What `next` asks for and a reload cannot give, a line each ("shared_memory: takes effect …").
+std::vector<std::string> restart_notes(const ProcessPlan& now, const ProcessPlan& next);
 
 }  // namespace gatehouse

@@ -2,11 +2,14 @@
 #include "core/process_sockets.h"
 
 #include <fmt/format.h>
+#include <linux/filter.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "core/log.h"
@@ -20,120 +23,258 @@ const PoolPlan* find_pool(const ProcessPlan& plan, const std::string& name) {
   return found == plan.pools.end() ? nullptr : &*found;
 }
 
-Error in_listener(const std::string& listener, const Error& error) {
-  return Error{fmt::format("listener {}: {}", listener, error.message)};
+Error in_listener(const ListenerPlan& listener, size_t address, const Error& error) {
+  if (address < listener.where.size()) return Error{listener.where[address] + error.message};
+  return Error{fmt::format("listener {}: {}", listener.name, error.message)};
 }
 
-// Addresses named twice, unknown pools, and addresses that another program holds. All are asked
-// before any is bound: 0.0.0.0:80 of ours would look like a stranger's to 127.0.0.1:80 of ours.
-std::vector<Error> check_addresses(const ProcessPlan& plan) {
-  std::vector<Error> errors;
-  std::vector<std::pair<SocketAddress, std::string>> seen;
-  for (const ListenerPlan& listener : plan.listeners) {
-    if (find_pool(plan, listener.pool) == nullptr) {
-      errors.push_back(in_listener(listener.name, Error{"there is no pool " + listener.pool}));
-    }
-    for (const SocketAddress& address : listener.addresses) {
-      bool kernel_picks = !address.is_unix() && address.port() == 0;
-      auto twin = std::find_if(seen.begin(), seen.end(),
-                               [&](const auto& entry) { return entry.first == address; });
-      if (twin != seen.end() && !kernel_picks) {
-        errors.push_back(in_listener(
-            listener.name,
-            Error{fmt::format("{} is listener {}'s already", address.format(), twin->second)}));
-        continue;
-      }
-      seen.emplace_back(address, listener.name);
-      if (Result<void> unused = check_unused(address); !unused) {
-        errors.push_back(in_listener(listener.name, unused.error()));
-      }
-    }
+bool kernel_picks(const SocketAddress& address) {
+  return !address.is_unix() && address.port() == 0;
+}
+
+// Which of the equal addresses before it this is: each `127.0.0.1:0` is a socket of its own.
+size_t ordinal_of(const ListenerPlan& listener, size_t address) {
+  return static_cast<size_t>(std::count(
+      listener.addresses.begin(), listener.addresses.begin() + static_cast<std::ptrdiff_t>(address),
+      listener.addresses[address]));
+}
+
+// Brings new connections to the first `workers` sockets of the group only, evenly. The kernel
+// numbers them in the order in which they began to listen, which is that of their ids.
+void steer(int fd, size_t sockets, uint32_t workers) {
+  if (sockets <= workers) {
+    // Fails where nothing was steered, and that is well.
+    constexpr int kDetach = 68;  // SO_DETACH_REUSEPORT_BPF
+    int unused = 0;
+    (void)setsockopt(fd, SOL_SOCKET, kDetach, &unused, sizeof(unused));
+    return;
   }
-  return errors;
+  sock_filter code[] = {
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)},
+      {BPF_ALU | BPF_MOD | BPF_K, 0, 0, workers},
+      {BPF_RET | BPF_A, 0, 0, 0},
+  };
+  const sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) != 0) {
+    // Connections go to all sockets then, which all have a worker.
+    GH_LOG(kInfo, "connections are not spread evenly: {}", std::strerror(errno));
+  }
 }
 
 }  // namespace
 
-std::vector<Error> ListenSockets::bind(const ProcessPlan& plan) {
-  std::vector<Error> errors = check_addresses(plan);
-  if (!errors.empty()) return errors;
+const ListenSockets::Bound* ListenSockets::find(const ListenerPlan& listener,
+                                                size_t address) const {
+  const SocketAddress& asked = listener.addresses[address];
+  if (!kernel_picks(asked)) {
+    const auto found = std::find_if(bound_.begin(), bound_.end(),
+                                    [&](const Bound& bound) { return bound.asked == asked; });
+    return found == bound_.end() ? nullptr : &*found;
+  }
+  size_t ordinal = ordinal_of(listener, address);
+  for (const Bound& bound : bound_) {
+    if (bound.asked == asked && bound.listener == listener.name && ordinal-- == 0) return &bound;
+  }
+  return nullptr;
+}
+
+ListenSockets::Bound* ListenSockets::find(const ListenerPlan& listener, size_t address) {
+  return const_cast<Bound*>(std::as_const(*this).find(listener, address));
+}
+
+// Addresses named twice, unknown pools, and addresses that another program holds. All are asked
+// before any is bound: 0.0.0.0:80 of ours would look like a stranger's to 127.0.0.1:80 of ours. For
+// the same reason a port that we hold at some address already is not asked about.
+std::vector<Error> ListenSockets::check_addresses(const ProcessPlan& plan) const {
+  std::vector<Error> errors;
+  std::vector<std::pair<SocketAddress, std::string>> seen;
   for (const ListenerPlan& listener : plan.listeners) {
-    uint32_t workers = find_pool(plan, listener.pool)->workers;
-    for (const SocketAddress& address : listener.addresses) {
-      Result<Bound> bound = bind_one(listener, address, workers);
-      if (bound) {
-        bound_.push_back(std::move(*bound));
-      } else {
-        errors.push_back(in_listener(listener.name, bound.error()));
+    if (find_pool(plan, listener.pool) == nullptr) {
+      errors.push_back(in_listener(listener, 0, Error{"there is no pool " + listener.pool}));
+    }
+    for (size_t i = 0; i < listener.addresses.size(); ++i) {
+      const SocketAddress& address = listener.addresses[i];
+      auto twin = std::find_if(seen.begin(), seen.end(),
+                               [&](const auto& entry) { return entry.first == address; });
+      if (twin != seen.end() && !kernel_picks(address)) {
+        errors.push_back(in_listener(
+            listener, i,
+            Error{fmt::format("{} is listener {}'s already", address.format(), twin->second)}));
+        continue;
+      }
+      seen.emplace_back(address, listener.name);
+      const bool ours = std::any_of(bound_.begin(), bound_.end(), [&](const Bound& bound) {
+        if (address.is_unix() || bound.address.is_unix()) return bound.address == address;
+        return bound.address.port() == address.port();
+      });
+      if (ours) continue;
+      if (Result<void> unused = check_unused(address); !unused) {
+        errors.push_back(in_listener(listener, i, unused.error()));
       }
     }
   }
-  if (!errors.empty()) close();
   return errors;
 }
 
-Result<ListenSockets::Bound> ListenSockets::bind_one(const ListenerPlan& listener,
-                                                     const SocketAddress& address,
-                                                     uint32_t workers) {
-  Bound bound;
-  bound.listener = listener.name;
-  bound.pool = listener.pool;
-  bound.address = address;
+std::vector<Error> ListenSockets::prepare(const ProcessPlan& plan) {
+  std::vector<Error> errors = check_addresses(plan);
+  if (!errors.empty()) return errors;
+  for (const ListenerPlan& listener : plan.listeners) {
+    const uint32_t workers = find_pool(plan, listener.pool)->workers;
+    for (size_t i = 0; i < listener.addresses.size(); ++i) {
+      Bound* bound = find(listener, i);
+      if (bound == nullptr) {
+        Bound fresh;
+        fresh.listener = listener.name;
+        fresh.asked = fresh.address = listener.addresses[i];
+        bound_.push_back(std::move(fresh));
+        bound = &bound_.back();
+      }
+      if (Result<void> opened = open(*bound, listener, workers); !opened) {
+        errors.push_back(in_listener(listener, i, opened.error()));
+      }
+    }
+  }
+  if (!errors.empty()) discard();
+  return errors;
+}
+
+// Adds the sockets that are missing.
+Result<void> ListenSockets::open(Bound& bound, const ListenerPlan& listener, uint32_t workers) {
   ListenOptions options;
   options.backlog = listener.backlog;
-  uint32_t sockets = address.is_unix() ? 1 : workers;
-  for (uint32_t i = 0; i < sockets; ++i) {
+  const size_t wanted = bound.address.is_unix() ? 1 : workers;
+  while (bound.sockets.size() < wanted) {
     Result<UniqueFd> fd = listen_at(bound.address, options);
     if (!fd) return fd.error();
-    if (!address.is_unix() && bound.address.port() == 0) {
+    if (kernel_picks(bound.address)) {
       Result<SocketAddress> picked = local_address(fd->get());
       if (!picked) return picked.error();
       bound.address = *picked;
     }
-    bound.fds.push_back(std::move(*fd));
+    bound.sockets.push_back({.id = ++last_id_, .fd = std::move(*fd)});
   }
-  if (address.is_unix()) {
+  if (bound.address.is_unix() && bound.is_new) {
     struct stat info {};
-    if (lstat(std::string(address.path()).c_str(), &info) == 0) {
+    if (lstat(std::string(bound.address.path()).c_str(), &info) == 0) {
       bound.device = info.st_dev;
       bound.inode = info.st_ino;
     }
   }
-  GH_LOG(kNotice, "listener {}: listening on {}", listener.name, bound.address.format());
-  return bound;
+  return {};
 }
 
-std::vector<WorkerSocket> ListenSockets::of_worker(const std::string& pool, uint32_t index) const {
-  std::vector<WorkerSocket> listeners;
-  for (const Bound& bound : bound_) {
-    if (bound.pool != pool) continue;
-    size_t which = bound.address.is_unix() ? 0 : index;
-    if (which < bound.fds.size()) {
-      listeners.push_back({.id = listeners.size() + 1,
-                           .listener = bound.listener,
-                           .address = bound.address,
-                           .fd = bound.fds[which].get()});
+void ListenSockets::commit(const ProcessPlan& plan) {
+  std::vector<const Bound*> wanted;
+  for (const ListenerPlan& listener : plan.listeners) {
+    const uint32_t workers = find_pool(plan, listener.pool)->workers;
+    for (size_t i = 0; i < listener.addresses.size(); ++i) {
+      Bound* bound = find(listener, i);
+      if (bound == nullptr) continue;
+      wanted.push_back(bound);
+      if (bound->is_new || bound->listener != listener.name) {
+        GH_LOG(kNotice, "listener {}: listening on {}", listener.name, bound->address.format());
+      }
+      bound->listener = listener.name;
+      bound->is_new = false;
+      for (Socket& socket : bound->sockets) {
+        socket.is_new = false;
+        // Once more for the sake of a backlog that may have changed.
+        (void)listen(socket.fd.get(), listener.backlog);
+      }
+      if (!bound->address.is_unix()) {
+        steer(bound->sockets.front().fd.get(), bound->sockets.size(), workers);
+      }
     }
   }
-  return listeners;
+  std::vector<Bound> kept;
+  for (Bound& bound : bound_) {
+    if (std::find(wanted.begin(), wanted.end(), &bound) != wanted.end()) {
+      kept.push_back(std::move(bound));
+    } else {
+      GH_LOG(kNotice, "listener {}: {} is closed", bound.listener, bound.address.format());
+      remove_path(bound);
+    }
+  }
+  bound_ = std::move(kept);
+}
+
+void ListenSockets::discard() {
+  for (Bound& bound : bound_) {
+    if (bound.is_new) remove_path(bound);
+    std::erase_if(bound.sockets, [](const Socket& socket) { return socket.is_new; });
+  }
+  std::erase_if(bound_, [](const Bound& bound) { return bound.is_new; });
+}
+
+std::vector<WorkerSocket> ListenSockets::of_worker(const ProcessPlan& plan, const std::string& pool,
+                                                   uint32_t index) const {
+  std::vector<WorkerSocket> list;
+  const PoolPlan* place = find_pool(plan, pool);
+  if (place == nullptr || index >= place->workers) return list;
+  for (const ListenerPlan& listener : plan.listeners) {
+    if (listener.pool != pool) continue;
+    for (size_t i = 0; i < listener.addresses.size(); ++i) {
+      const Bound* bound = find(listener, i);
+      if (bound == nullptr) continue;
+      for (size_t k = 0; k < bound->sockets.size(); ++k) {
+        if (!bound->address.is_unix() && k % place->workers != index) continue;
+        const Socket& socket = bound->sockets[k];
+        list.push_back({.id = socket.id,
+                        .listener = listener.name,
+                        .address = bound->address,
+                        .fd = socket.fd.get()});
+      }
+    }
+  }
+  return list;
 }
 
 size_t ListenSockets::count() const {
   size_t count = 0;
-  for (const Bound& bound : bound_) count += bound.fds.size();
+  for (const Bound& bound : bound_) count += bound.sockets.size();
   return count;
 }
 
-void ListenSockets::close() {
-  for (const Bound& bound : bound_) {
-    if (!bound.address.is_unix()) continue;
-    std::string path(bound.address.path());
-    struct stat info {};
-    if (lstat(path.c_str(), &info) == 0 && info.st_dev == bound.device &&
-        info.st_ino == bound.inode) {
-      unlink(path.c_str());
-    }
+void ListenSockets::inherit(Inherited inherited) {
+  Bound bound;
+  bound.listener = std::move(inherited.listener);
+  bound.asked = inherited.asked;
+  bound.address = inherited.address;
+  bound.is_new = false;
+  for (UniqueFd& fd : inherited.fds) {
+    bound.sockets.push_back({.id = ++last_id_, .is_new = false, .fd = std::move(fd)});
   }
+  struct stat info {};
+  if (bound.address.is_unix() && lstat(std::string(bound.address.path()).c_str(), &info) == 0) {
+    bound.device = info.st_dev;
+    bound.inode = info.st_ino;
+  }
+  bound_.push_back(std::move(bound));
+}
+
+std::vector<ListenSockets::HandedDown> ListenSockets::hand_down() const {
+  std::vector<HandedDown> list;
+  for (const Bound& bound : bound_) {
+    HandedDown entry{bound.listener, bound.asked, bound.address, {}};
+    for (const Socket& socket : bound.sockets) entry.fds.push_back(socket.fd.get());
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+void ListenSockets::remove_path(const Bound& bound) {
+  if (!bound.address.is_unix() || bound.sockets.empty() || keep_paths_) return;
+  const std::string path(bound.address.path());
+  struct stat info {};
+  if (lstat(path.c_str(), &info) == 0 && info.st_dev == bound.device &&
+      info.st_ino == bound.inode) {
+    unlink(path.c_str());
+  }
+}
+
+void ListenSockets::close() {
+  for (const Bound& bound : bound_) remove_path(bound);
   bound_.clear();
 }
 

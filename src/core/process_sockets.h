@@ -4,17 +4,23 @@
 // keeps every socket open, so a queue survives its worker. Port 0 is picked once: the workers share
 // the port that the first socket got. A unix path can be bound only once, so its workers share one
 // socket.
+//
+// An address that a reload keeps, keeps its sockets, whatever listener or pool it belongs to now.
+// A pool that shrinks leaves more sockets than workers: they are shared out among those that stay,
+// so that nobody who waits in a queue is lost, and the kernel is told to bring new connections to
+// the first ones only.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/process_plan.h"
 #include "core/result.h"
 #include "core/sockets.h"
 #include "core/unique_fd.h"
-#include "core/worker_context.h"
+#include "core/worker_plan.h"
 
 namespace gatehouse {
 
@@ -25,29 +31,66 @@ class ListenSockets {
   ListenSockets& operator=(const ListenSockets&) = delete;
   ~ListenSockets() { close(); }
 
-  // Binds all that the plan asks for, or nothing: gives every reason why not (none: success).
-  std::vector<Error> bind(const ProcessPlan& plan);
+  // Opens what the plan asks for and is not there yet, or nothing: gives every reason why not
+  // (none: success). Then either commit() or discard().
+  std::vector<Error> prepare(const ProcessPlan& plan);
+  // What the prepared plan does not ask for is closed here; the workers' copies live on.
+  void commit(const ProcessPlan& plan);
+  // Closes what prepare() opened.
+  void discard();
 
-  // What worker `index` of `pool` listens on.
-  std::vector<WorkerSocket> of_worker(const std::string& pool, uint32_t index) const;
+  // What worker `index` of `pool` listens on under `plan`, which was prepared or is committed.
+  std::vector<WorkerSocket> of_worker(const ProcessPlan& plan, const std::string& pool,
+                                      uint32_t index) const;
   size_t count() const;
+
+  // A socket that another master of ours has handed down: prepare() finds it there.
+  struct Inherited {
+    std::string listener;
+    SocketAddress asked;
+    SocketAddress address;
+    std::vector<UniqueFd> fds;
+  };
+  void inherit(Inherited inherited);
+  // What to hand down; the descriptors stay ours.
+  struct HandedDown {
+    std::string listener;
+    SocketAddress asked;
+    SocketAddress address;
+    std::vector<int> fds;
+  };
+  std::vector<HandedDown> hand_down() const;
+  // A successor serves them now: close() leaves the unix paths alone.
+  void keep_paths() { keep_paths_ = true; }
 
   // Closes the sockets and removes the unix paths that were made here (unless somebody else has
   // put another socket there). The workers' copies live on.
   void close();
 
  private:
-  struct Bound {
-    std::string listener;
-    std::string pool;
-    SocketAddress address;
-    std::vector<UniqueFd> fds;  // one for each worker of the pool; a single one for a unix path
-    dev_t device = 0;           // of the unix path
-    ino_t inode = 0;
+  struct Socket {
+    uint64_t id = 0;
+    bool is_new = true;  // not committed yet
+    UniqueFd fd;
   };
-  Result<Bound> bind_one(const ListenerPlan& listener, const SocketAddress& address,
-                         uint32_t workers);
+  struct Bound {
+    std::string listener;   // which it belongs to; tells apart those with a port that was picked
+    SocketAddress asked;    // as the configuration says
+    SocketAddress address;  // with the picked port
+    std::vector<Socket> sockets;
+    dev_t device = 0;  // of the unix path
+    ino_t inode = 0;
+    bool is_new = true;
+  };
+  const Bound* find(const ListenerPlan& listener, size_t address) const;
+  Bound* find(const ListenerPlan& listener, size_t address);
+  std::vector<Error> check_addresses(const ProcessPlan& plan) const;
+  Result<void> open(Bound& bound, const ListenerPlan& listener, uint32_t workers);
+  void remove_path(const Bound& bound);
+
   std::vector<Bound> bound_;
+  uint64_t last_id_ = 0;
+  bool keep_paths_ = false;
 };
 
 }  // namespace gatehouse

@@ -17,6 +17,11 @@ namespace {
 char* g_area = nullptr;
 size_t g_area_size = 0;
 
+std::vector<std::string>& kept_arguments() {
+  static std::vector<std::string> arguments;
+  return arguments;
+}
+
 // Copies for the life of the process; the C library goes on pointing at them.
 char* keep_copy(const char* text) {
   return strdup(text);
@@ -26,6 +31,7 @@ char* keep_copy(const char* text) {
 
 std::vector<std::string> init_process_title(int argc, char** argv) {
   std::vector<std::string> arguments(argv, argv + argc);
+  kept_arguments() = arguments;
   if (argc < 1 || g_area != nullptr) return arguments;
   char* end = argv[0];
   for (int i = 0; i < argc && argv[i] == end; ++i) end = argv[i] + std::strlen(argv[i]) + 1;
@@ -50,6 +56,10 @@ std::vector<std::string> init_process_title(int argc, char** argv) {
   g_area_size = static_cast<size_t>(end - g_area);
   for (int i = 1; i < argc; ++i) argv[i] = nullptr;
   return arguments;
+}
+
+const std::vector<std::string>& original_arguments() {
+  return kept_arguments();
 }
 
 void set_process_title(std::string_view title) {

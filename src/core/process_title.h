@@ -15,6 +15,9 @@ namespace gatehouse {
 // bytes) changes.
 std::vector<std::string> init_process_title(int argc, char** argv);
 
+// What init_process_title() was called with; empty before.
+const std::vector<std::string>& original_arguments();
+
 // "gatehouse: worker default/0". Cut to the room there is.
 void set_process_title(std::string_view title);
 

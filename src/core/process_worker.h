@@ -3,7 +3,6 @@
 
 #include <vector>
 
-#include "core/master.h"
 #include "core/process_privileges.h"
 #include "core/result.h"
 #include "core/worker_context.h"

@@ -1,4 +1,5 @@
-// Starting, reaping and commanding workers. See supervisor.h.
+// Starting, reaping and commanding workers. See supervisor.h. What carries a generation into them
+// is in supervisor_generations.cc.
 #include "core/supervisor.h"
 
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/metrics.h"
 #include "core/process_worker.h"
 
 namespace gatehouse {
@@ -20,13 +22,12 @@ namespace {
 
 // How soon an order that found a full channel is tried again.
 constexpr Duration kOrderRetry{50};
-// Orders that may wait for one worker. One that takes none of them is stuck, and gets no more.
-constexpr size_t kOrdersMax = 256;
 // Descriptors of a worker besides connections, listeners and logs: standard streams, epoll,
 // channel, shared segment, and what its modules open.
 constexpr uint32_t kDescriptorsAside = 64;
 
-std::string describe_end(int status) {
+std::string describe_end(int status, bool known) {
+  if (!known) return "is gone";
   if (WIFSIGNALED(status)) {
     int signal = WTERMSIG(status);
     const char* name = sigabbrev_np(signal);
@@ -36,85 +37,142 @@ std::string describe_end(int status) {
   return fmt::format("exited with status {}", WEXITSTATUS(status));
 }
 
+bool is_clean(int status, bool known) {
+  return known && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 }  // namespace
 
-Supervisor::Supervisor(const ProcessPlan& plan, SharedMemory& shared, const ListenSockets& sockets,
-                       const LogSet& logs, const RunAs& run_as, const WorkerMain& worker_main)
-    : plan_(plan),
-      shared_(shared),
-      sockets_(sockets),
-      logs_(logs),
-      run_as_(run_as),
-      worker_main_(worker_main) {
-  for (const PoolPlan& pool : plan.pools) {
+Supervisor::Supervisor(MasterGenerationPtr first, SharedMemory& shared,
+                       const ListenSockets& sockets, const LogSet& logs, const MasterCalls& calls,
+                       std::vector<uint32_t> rows_taken)
+    : current_(std::move(first)), shared_(shared), sockets_(sockets), logs_(logs), calls_(calls) {
+  for (const uint32_t row : rows_taken) {
+    if (row >= rows_.size()) rows_.resize(row + 1);
+    rows_[row].taken = true;
+  }
+  for (const PoolPlan& pool : current_->plan.pools) {
     for (uint32_t index = 0; index < pool.workers; ++index) {
-      Slot slot;
-      slot.pool = &pool;
-      slot.index = index;
-      slot.row = static_cast<uint32_t>(slots_.size());
-      slot.start_at = Moment{0};
-      slots_.push_back(std::move(slot));
+      slot_of(pool.name, index).start_at = Moment{0};
     }
   }
 }
 
 Supervisor::~Supervisor() {
   kill_all();
-  for (Slot& slot : slots_) {
-    if (slot.pid < 0) continue;
-    while (waitpid(slot.pid, nullptr, 0) < 0 && errno == EINTR) {
+  each_worker([this](WorkerProcess& worker) {
+    while (waitpid(worker.pid, nullptr, 0) < 0 && errno == EINTR) {
     }
-    if (plan_.on_worker_exit) plan_.on_worker_exit(slot.row);
-  }
+    release(worker);
+  });
 }
 
 void Supervisor::turn(Moment now) {
-  for (Slot& slot : slots_) {
+  each_worker([](WorkerProcess& worker) {
     // Before the reaping, so that a worker that was ready and died is known to have been ready.
-    if (slot.channel) read_channel(slot);
-    if (slot.pid >= 0) reap(slot, now);
-    if (restarting_ && slot.start_at && *slot.start_at <= now) start(slot, now);
-    if (!slot.orders.empty()) send_orders(slot);
+    if (worker.channel) (void)worker.read_channel();
+    if (!worker.orders.empty()) worker.send_orders();
+  });
+  for (const auto& slot : slots_) {
+    if (slot->worker && slot->worker->state == WorkerState::kReady) slot->ever_ready = true;
+    reap(*slot, now);
+    if (restarting_ && slot->start_at && *slot->start_at <= now) start(*slot, now);
   }
+  reap_leaving();
+  if (restarting_) {
+    continue_replacing(now);
+    stop_idle_parked();
+  }
+}
+
+template <typename Do>
+void Supervisor::each_worker(Do what) const {
+  for (const auto& slot : slots_) {
+    if (slot->worker) what(*slot->worker);
+    if (slot->incoming) what(*slot->incoming);
+  }
+  for (const auto& worker : leaving_) what(*worker);
 }
 
 // ---- Life and death -----------------------------------------------------------------------------
 
-void Supervisor::start(Slot& slot, Moment now) {
-  slot.start_at.reset();
-  Result<ChannelPair> channel = make_channel();
-  if (!channel) return start_failed(slot, now, channel.error());
+Supervisor::Slot& Supervisor::slot_of(const std::string& pool, uint32_t index) {
+  for (const auto& slot : slots_) {
+    if (slot->pool == pool && slot->index == index) return *slot;
+  }
+  auto slot = std::make_unique<Slot>();
+  slot->pool = pool;
+  slot->index = index;
+  slots_.push_back(std::move(slot));
+  return *slots_.back();
+}
 
+// Whoever had the place before is preferred, so that its counters go on.
+uint32_t Supervisor::take_row(const std::string& pool, uint32_t index) {
+  const std::string name = fmt::format("{}/{}", pool, index);
+  size_t best = rows_.size();
+  for (size_t row = 0; row < rows_.size(); ++row) {
+    if (rows_[row].taken) continue;
+    if (best == rows_.size()) best = row;
+    if (rows_[row].last == name) {
+      best = row;
+      break;
+    }
+  }
+  if (best == rows_.size()) rows_.emplace_back();
+  rows_[best] = {true, name};
+  return static_cast<uint32_t>(best);
+}
+
+Result<std::unique_ptr<WorkerProcess>> Supervisor::fork_worker(const Slot& slot,
+                                                               const MasterGeneration& generation,
+                                                               bool waits, Moment now) {
+  Result<ChannelPair> channel = make_channel();
+  if (!channel) return channel.error();
+  const PoolPlan* place = place_of(slot, generation);
+  auto worker = std::make_unique<WorkerProcess>(
+      slot.pool, slot.index, take_row(slot.pool, slot.index), make_of(slot, generation), waits);
+  if (Result<void> rows = calls_.make_rows(static_cast<uint32_t>(rows_.size())); !rows) {
+    rows_[worker->row].taken = false;
+    return rows.error();
+  }
   WorkerContext context;
-  context.pool = slot.pool->name;
+  context.pool = slot.pool;
   context.index = slot.index;
-  context.row = slot.row;
-  context.rows = static_cast<uint32_t>(slots_.size());
-  context.config_fd = plan_.config_fd;
-  context.plan.generation = plan_.generation;
-  context.plan.names = plan_.names;
-  context.plan.sockets = sockets_.of_worker(slot.pool->name, slot.index);
+  context.row = worker->row;
+  context.rows = static_cast<uint32_t>(rows_.size());
+  context.config_fd = generation.config.get();
+  context.plan = plan_of(slot, generation);
+  context.wait_for_switch = waits;
   context.channel_fd = channel->worker.get();
   context.shared = &shared_;
-  context.plan.logs = logs_.files();
-  context.plan.connections_max = slot.pool->connections_max;
-  context.plan.drain_timeout = plan_.drain_timeout;
-  WorkerSetup setup{.nofile_wanted = descriptors_wanted(*slot.pool, context.plan.sockets.size()),
-                    .let_go_of_streams = plan_.daemon,
-                    .run_as = run_as_};
+  WorkerSetup setup{.nofile_wanted = descriptors_wanted(*place, context.plan.sockets.size(),
+                                                        context.plan.logs.size()),
+                    .let_go_of_streams = generation.plan.daemon,
+                    .run_as = generation.run_as};
+  worker->gave(context.plan);
 
   std::fflush(nullptr);  // or the worker would print again what is still in the buffers
-  pid_t pid = fork();
-  if (pid == 0) become_worker(std::move(context), setup, worker_main_);
+  const pid_t pid = fork();
+  if (pid == 0) become_worker(std::move(context), setup, calls_.worker_main);
   if (pid < 0) {
-    return start_failed(slot, now, errno_error("cannot fork", errno));
+    const int error = errno;
+    rows_[worker->row].taken = false;
+    return errno_error("cannot fork", error);
   }
-  slot.pid = pid;
-  slot.channel = std::move(channel->master);
-  slot.started = now;
-  slot.ready = false;
-  slot.orders.clear();
-  GH_LOG(kInfo, "{}: started as process {}", name_of(slot), pid);
+  worker->pid = pid;
+  worker->channel = std::move(channel->master);
+  worker->started = now;
+  GH_LOG(kInfo, "{}: started as process {}", worker->name(), pid);
+  return worker;
+}
+
+void Supervisor::start(Slot& slot, Moment now) {
+  slot.start_at.reset();
+  Result<std::unique_ptr<WorkerProcess>> worker = fork_worker(slot, *current_, false, now);
+  if (!worker) return start_failed(slot, now, worker.error());
+  slot.worker = std::move(*worker);
+  if (next_) prepare_worker(slot);
 }
 
 void Supervisor::start_failed(Slot& slot, Moment now, const Error& error) {
@@ -126,155 +184,225 @@ void Supervisor::start_failed(Slot& slot, Moment now, const Error& error) {
          error.message);
 }
 
+bool Supervisor::is_dead(WorkerProcess& worker, int& status, bool& status_known) {
+  pid_t result;
+  do result = waitpid(worker.pid, &status, WNOHANG);
+  while (result < 0 && errno == EINTR);
+  // ECHILD: somebody else took the status. The worker is gone all the same.
+  status_known = result > 0;
+  return result != 0;
+}
+
 void Supervisor::reap(Slot& slot, Moment now) {
   int status = 0;
-  pid_t result;
-  do result = waitpid(slot.pid, &status, WNOHANG);
-  while (result < 0 && errno == EINTR);
-  if (result == 0) return;
-  // ECHILD: somebody else took the status. The worker is gone all the same.
-  bury(slot, now, status, result > 0);
+  bool known = false;
+  if (slot.incoming && is_dead(*slot.incoming, status, known)) {
+    GH_LOG(kError, "{}: process {}, which was to replace {}, {}; the old one carries on",
+           name_of(slot), slot.incoming->pid, slot.worker ? slot.worker->pid : 0,
+           describe_end(status, known));
+    release(*slot.incoming);
+    slot.incoming.reset();
+    for (const auto& other : slots_) other->replace = false;
+  }
+  if (slot.worker && is_dead(*slot.worker, status, known)) bury(slot, now, status, known);
+}
+
+void Supervisor::release(WorkerProcess& worker) {
+  if (calls_.on_worker_exit) calls_.on_worker_exit(worker.row);
+  rows_[worker.row].taken = false;
 }
 
 void Supervisor::bury(Slot& slot, Moment now, int status, bool status_known) {
-  pid_t pid = std::exchange(slot.pid, -1);
+  const std::unique_ptr<WorkerProcess> worker = std::move(slot.worker);
   // What it said last (ready, and died) must not be taken for its successor's word.
-  if (slot.channel) read_channel(slot);
-  slot.channel.reset();
-  slot.orders.clear();
-  slot.ready = false;
-  if (plan_.on_worker_exit) plan_.on_worker_exit(slot.row);
-  std::string end = status_known ? describe_end(status) : "is gone";
-  bool clean = status_known && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  if (worker->channel) (void)worker->read_channel();
+  release(*worker);
+  const std::string end = describe_end(status, status_known);
+  const bool clean = is_clean(status, status_known);
   if (!restarting_) {
     if (clean) {
-      GH_LOG(kInfo, "{}: process {} {}", name_of(slot), pid, end);
+      GH_LOG(kInfo, "{}: process {} {}", worker->name(), worker->pid, end);
     } else {
-      GH_LOG(kError, "{}: process {} {} while stopping", name_of(slot), pid, end);
+      GH_LOG(kError, "{}: process {} {} while stopping", worker->name(), worker->pid, end);
     }
     return;
   }
+  if (next_ && (!slot.parked || place_of(slot, *next_) != nullptr)) {
+    deaths_.push_back(
+        fmt::format("{} {} while the configuration was being prepared", worker->name(), end));
+  }
+  if (slot.incoming) {
+    // Its successor is on the way already.
+    slot.worker = std::move(slot.incoming);
+    slot.replace = false;
+    GH_LOG(kError, "{}: process {} {}", worker->name(), worker->pid, end);
+    return;
+  }
+  if (slot.parked) {
+    GH_LOG(kError, "{}: process {} {}", worker->name(), worker->pid, end);
+    return;
+  }
   if (!slot.ever_ready) failed_early_ = true;
-  Duration delay = slot.backoff.next_delay(now - slot.started);
+  const Duration delay = slot.backoff.next_delay(now - worker->started);
   slot.start_at = now + delay;
-  GH_LOG(kError, "{}: process {} {}{}; a replacement starts {}", name_of(slot), pid, end,
+  GH_LOG(kError, "{}: process {} {}{}; a replacement starts {}", worker->name(), worker->pid, end,
          slot.ever_ready ? "" : " before it was ready",
          delay.count() == 0 ? "at once" : fmt::format("in {} ms", delay.count()));
 }
 
+void Supervisor::leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb) {
+  worker->state = WorkerState::kLeaving;
+  (void)worker->order(verb);
+  leaving_.push_back(std::move(worker));
+}
+
+void Supervisor::reap_leaving() {
+  std::erase_if(leaving_, [this](const std::unique_ptr<WorkerProcess>& worker) {
+    int status = 0;
+    bool known = false;
+    if (!is_dead(*worker, status, known)) return false;
+    if (is_clean(status, known)) {
+      GH_LOG(kInfo, "{}: process {} has finished", worker->name(), worker->pid);
+    } else {
+      GH_LOG(kError, "{}: process {} {} while it was leaving", worker->name(), worker->pid,
+             describe_end(status, known));
+    }
+    release(*worker);
+    return true;
+  });
+}
+
 size_t Supervisor::kill_all() {
   size_t count = 0;
-  for (const Slot& slot : slots_) {
+  each_worker([&count](const WorkerProcess& worker) {
     // Not reaped yet, so the number cannot have been given to another process.
-    if (slot.pid >= 0 && kill(slot.pid, SIGKILL) == 0) ++count;
-  }
+    if (kill(worker.pid, SIGKILL) == 0) ++count;
+  });
   return count;
 }
 
-uint32_t Supervisor::descriptors_wanted(const PoolPlan& pool, size_t listeners) const {
+uint32_t Supervisor::descriptors_wanted(const PoolPlan& pool, size_t sockets, size_t logs) const {
   if (pool.nofile > 0) return pool.nofile;
-  uint64_t wanted =
-      uint64_t{pool.connections_max} * 2 + listeners + plan_.log_files.size() + kDescriptorsAside;
+  const uint64_t wanted = uint64_t{pool.connections_max} * 2 + sockets + logs + kDescriptorsAside;
   return static_cast<uint32_t>(std::min<uint64_t>(wanted, INT32_MAX));
 }
 
-// ---- Channels -----------------------------------------------------------------------------------
-
-void Supervisor::read_channel(Slot& slot) {
-  while (slot.channel) {
-    ChannelMessage message;
-    Error error;
-    switch (channel_receive(slot.channel.get(), message, &error)) {
-      case ChannelStatus::kWouldBlock:
-        return;
-      case ChannelStatus::kClosed:
-        slot.channel.reset();  // its death will be told by waitpid()
-        return;
-      case ChannelStatus::kFailed:
-        GH_LOG(kError, "{}: {}", name_of(slot), error.message);
-        return;
-      case ChannelStatus::kOk:
-        break;
-    }
-    if (message.verb == ChannelVerb::kReady) {
-      slot.ready = slot.pid >= 0;
-      slot.ever_ready = true;
-    } else {
-      GH_LOG(kWarn, "{}: unexpected message {} on the channel", name_of(slot),
-             static_cast<uint32_t>(message.verb));
-    }
-  }
-}
+// ---- Orders -------------------------------------------------------------------------------------
 
 void Supervisor::order_all(ChannelVerb verb, uint32_t argument) {
-  for (Slot& slot : slots_) {
-    if (slot.pid < 0) continue;
-    if (slot.orders.size() >= kOrdersMax) {
-      GH_LOG(kError, "{}: takes no orders, {} are waiting", name_of(slot), slot.orders.size());
-      continue;
-    }
-    slot.orders.push_back({verb, argument});
-    send_orders(slot);
-  }
+  each_worker([verb, argument](WorkerProcess& worker) { (void)worker.order(verb, argument); });
 }
 
-void Supervisor::send_orders(Slot& slot) {
-  while (!slot.orders.empty() && slot.channel) {
-    const Order& order = slot.orders.front();
-    std::vector<int> fds;
-    if (order.verb == ChannelVerb::kReopenLog) fds.push_back(logs_.descriptor(order.argument));
-    Error error;
-    ChannelStatus status =
-        channel_send(slot.channel.get(), order.verb, order.argument, fds, &error);
-    if (status == ChannelStatus::kWouldBlock) return;
-    if (status == ChannelStatus::kFailed) {
-      GH_LOG(kError, "{}: order {} lost: {}", name_of(slot), static_cast<uint32_t>(order.verb),
-             error.message);
+uint32_t Supervisor::reopen_logs() {
+  ++reopen_sequence_;
+  each_worker([this](WorkerProcess& worker) {
+    // A worker that is being started inherited the old files under the same numbers.
+    for (const uint32_t index : logs_.indexes(current_->plan)) {
+      (void)worker.order(ChannelVerb::kReopenLog, index, {logs_.descriptor(current_->plan, index)});
     }
-    slot.orders.pop_front();
-  }
-  if (!slot.channel) slot.orders.clear();
+    (void)worker.order(ChannelVerb::kReopenSync, reopen_sequence_);
+    worker.asked_reopen = reopen_sequence_;
+  });
+  return reopen_sequence_;
+}
+
+bool Supervisor::reopened(uint32_t sequence) const {
+  bool all = true;
+  each_worker([&all, sequence](const WorkerProcess& worker) {
+    // Numbers only grow; one that was started later has the new files from its birth.
+    if (worker.asked_reopen != 0 && worker.asked_reopen <= sequence &&
+        worker.reopened < worker.asked_reopen) {
+      all = false;
+    }
+  });
+  return all;
+}
+
+void Supervisor::pass_error_log() {
+  each_worker([](WorkerProcess& worker) {
+    (void)worker.order(ChannelVerb::kReopenLog, kErrorLogIndex, {log_descriptor()});
+  });
+}
+
+void Supervisor::drain_all() {
+  order_all(ChannelVerb::kDrain);
 }
 
 // ---- What the master asks -----------------------------------------------------------------------
 
 std::string Supervisor::name_of(const Slot& slot) const {
-  return fmt::format("worker {}/{}", slot.pool->name, slot.index);
+  return fmt::format("worker {}/{}", slot.pool, slot.index);
 }
 
 bool Supervisor::all_ready() const {
-  return std::all_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.ready; });
+  return std::all_of(slots_.begin(), slots_.end(), [](const auto& slot) {
+    return slot->parked || (slot->worker && slot->worker->state == WorkerState::kReady);
+  });
 }
 
 bool Supervisor::none_alive() const {
-  return std::all_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.pid < 0; });
+  bool none = true;
+  each_worker([&none](const WorkerProcess&) { none = false; });
+  return none;
 }
 
 std::string Supervisor::unready() const {
   std::string names;
-  for (const Slot& slot : slots_) {
-    if (slot.ready) continue;
+  for (const auto& slot : slots_) {
+    if (slot->parked || (slot->worker && slot->worker->state == WorkerState::kReady)) continue;
     if (!names.empty()) names += ", ";
-    names += name_of(slot);
+    names += name_of(*slot);
   }
   return names;
 }
 
-void Supervisor::add_descriptors(std::vector<pollfd>& list) const {
-  for (const Slot& slot : slots_) {
-    if (slot.channel) list.push_back({.fd = slot.channel.get(), .events = POLLIN, .revents = 0});
+std::vector<Supervisor::View> Supervisor::view() const {
+  std::vector<View> views;
+  for (const auto& slot : slots_) {
+    views.push_back({slot->worker.get(), slot->pool, slot->index, slot->start_at.has_value()});
+    if (slot->incoming) {
+      views.push_back({slot->incoming.get(), slot->pool, slot->index, false});
+    }
   }
+  for (const auto& worker : leaving_) {
+    views.push_back({worker.get(), worker->pool, worker->index, false});
+  }
+  return views;
+}
+
+std::vector<uint32_t> Supervisor::rows_in_use() const {
+  std::vector<uint32_t> rows;
+  for (uint32_t row = 0; row < rows_.size(); ++row) {
+    if (rows_[row].taken) rows.push_back(row);
+  }
+  return rows;
+}
+
+void Supervisor::free_rows(const std::vector<uint32_t>& rows) {
+  for (const uint32_t row : rows) {
+    if (row < rows_.size()) rows_[row].taken = false;
+  }
+}
+
+void Supervisor::add_descriptors(std::vector<pollfd>& list) const {
+  each_worker([&list](const WorkerProcess& worker) {
+    if (worker.channel) {
+      list.push_back({.fd = worker.channel.get(), .events = POLLIN, .revents = 0});
+    }
+  });
 }
 
 std::optional<Moment> Supervisor::next_deadline(Moment now) const {
   std::optional<Moment> next;
-  auto consider = [&next](Moment moment) {
+  const auto consider = [&next](Moment moment) {
     if (!next || moment < *next) next = moment;
   };
-  for (const Slot& slot : slots_) {
-    if (restarting_ && slot.start_at) consider(*slot.start_at);
-    if (!slot.orders.empty()) consider(now + kOrderRetry);
+  for (const auto& slot : slots_) {
+    if (restarting_ && slot->start_at) consider(*slot->start_at);
   }
+  each_worker([&](const WorkerProcess& worker) {
+    if (!worker.orders.empty()) consider(now + kOrderRetry);
+  });
   return next;
 }
 

@@ -1,95 +1,162 @@
-// The supervisor: one slot for each worker; starts, reaps, replaces, gives orders.
+// The supervisor: one slot for each worker; starts, reaps, replaces, gives orders, and carries a
+// generation into all of them or into none.
 //
 // It owns no loop. The master waits on descriptors() and until next_deadline(), then calls turn(),
 // which does whatever is due; every call is cheap where nothing is. Time comes in as an argument.
+//
+// A slot is a place (pool, index). It has one worker; for a while two, when the process itself has
+// to be replaced: the new one is ready before the old one drains. A slot whose place is gone is
+// parked: its worker stays until its last tunnel has ended, and is called back where the pool grows
+// again, so that no number of reloads piles up processes.
+//
+//   prepare(next) ─ settled() ─┬─ commit()   every worker switches
+//                              └─ discard()  every worker goes on as before
+//
+// A worker that dies while a generation is being prepared fails it. One that dies after commit() is
+// replaced by one that begins with the new generation.
 #pragma once
 
 #include <poll.h>
 #include <sys/types.h>
 
 #include <cstdint>
-#include <deque>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/channel.h"
 #include "core/master.h"
+#include "core/master_generation.h"
 #include "core/process_logs.h"
-#include "core/process_plan.h"
-#include "core/process_privileges.h"
 #include "core/process_sockets.h"
 #include "core/supervisor_backoff.h"
 #include "core/units.h"
+#include "core/worker_process.h"
 
 namespace gatehouse {
 
 class Supervisor {
  public:
-  // All references outlive the supervisor.
-  Supervisor(const ProcessPlan& plan, SharedMemory& shared, const ListenSockets& sockets,
-             const LogSet& logs, const RunAs& run_as, const WorkerMain& worker_main);
+  // All references outlive the supervisor. `rows_taken`: rows that a predecessor's workers have.
+  Supervisor(MasterGenerationPtr first, SharedMemory& shared, const ListenSockets& sockets,
+             const LogSet& logs, const MasterCalls& calls, std::vector<uint32_t> rows_taken = {});
   // Kills and reaps whatever still runs.
   ~Supervisor();
   Supervisor(const Supervisor&) = delete;
   Supervisor& operator=(const Supervisor&) = delete;
 
-  // Reaps the dead, reads the channels, sends orders that wait, starts workers that are due.
+  // Reads the channels, reaps the dead, sends orders that wait, starts workers that are due.
   // The first call starts all of them.
   void turn(Moment now);
 
-  // Gives every live worker an order; kReopenLog takes the descriptor from the logs.
+  // ---- A new generation -------------------------------------------------------------------------
+
+  // Has every worker prepare `next`, and starts those for places that are new; they wait. Sockets
+  // and logs must have what `next` asks for. REQUIRES: nothing is being prepared.
+  void prepare(MasterGenerationPtr next, Moment now);
+  enum class Outcome : uint8_t { kPending, kPrepared, kFailed };
+  Outcome outcome() const;
+  std::string failures() const;     // of kFailed: lines, without a newline at the end
+  std::string waiting_for() const;  // of kPending: names of workers
+  void commit();                    // REQUIRES: kPrepared
+  void discard();
+  bool all_switched() const;  // since commit(): every live worker serves the new one
+  MasterGenerationPtr current() const { return current_; }
+  MasterGenerationPtr preparing() const { return next_; }  // null: nothing is
+  // A worker is being replaced by a new process.
+  bool replacing() const;
+
+  // ---- Orders -----------------------------------------------------------------------------------
+
+  // Gives every live worker an order.
   void order_all(ChannelVerb verb, uint32_t argument = 0);
+  // Hands over the log files as they are now. The result goes to reopened().
+  uint32_t reopen_logs();
+  bool reopened(uint32_t sequence) const;  // every worker that lives writes to the new files
+  // Hands over the error log alone.
+  void pass_error_log();
   // No worker is started from now on.
   void stop_restarts() { restarting_ = false; }
+  // Drains every worker.
+  void drain_all();
   // SIGKILL to every worker that lives. Gives how many there were.
   size_t kill_all();
 
-  bool all_ready() const;  // each slot has a live worker that said kReady
+  bool all_ready() const;  // each slot has a live worker that accepts connections
   bool none_alive() const;
   bool failed_early() const { return failed_early_; }  // one died before it was ever ready
   size_t size() const { return slots_.size(); }
   std::string unready() const;  // names, for a message
+
+  // For status: every process, also those that leave.
+  struct View {
+    const WorkerProcess* process = nullptr;  // null: none lives in this slot
+    std::string pool;
+    uint32_t index = 0;
+    bool waits_for_restart = false;
+  };
+  std::vector<View> view() const;
+  std::vector<uint32_t> rows_in_use() const;
+  void free_rows(const std::vector<uint32_t>& rows);  // a predecessor's, once it is gone
 
   void add_descriptors(std::vector<pollfd>& list) const;
   // When the next thing is due, if any is.
   std::optional<Moment> next_deadline(Moment now) const;
 
  private:
-  struct Order {
-    ChannelVerb verb;
-    uint32_t argument;
-  };
   struct Slot {
-    const PoolPlan* pool = nullptr;
+    std::string pool;
     uint32_t index = 0;
-    uint32_t row = 0;
-    pid_t pid = -1;  // -1: no worker lives
-    UniqueFd channel;
-    Moment started;
-    std::optional<Moment> start_at;  // set while no worker lives and one shall
-    bool ready = false;              // the worker that lives said so
+    std::unique_ptr<WorkerProcess> worker;
+    std::unique_ptr<WorkerProcess> incoming;  // will replace `worker` once it is ready
+    std::optional<Moment> start_at;           // set while no worker lives and one shall
+    bool parked = false;                      // the current generation has no such place
+    bool replace = false;                     // the process itself is out of date
     bool ever_ready = false;
     RestartBackoff backoff;
-    std::deque<Order> orders;  // not sent yet
   };
+  enum class Purpose : uint8_t { kServe, kWait };
 
+  Slot& slot_of(const std::string& pool, uint32_t index);
   std::string name_of(const Slot& slot) const;
+  const PoolPlan* place_of(const Slot& slot, const MasterGeneration& generation) const;
+  WorkerPlan plan_of(const Slot& slot, const MasterGeneration& generation) const;
+  WorkerProcess::Make make_of(const Slot& slot, const MasterGeneration& generation) const;
+  Result<std::unique_ptr<WorkerProcess>> fork_worker(const Slot& slot,
+                                                     const MasterGeneration& generation, bool waits,
+                                                     Moment now);
   void start(Slot& slot, Moment now);
   void start_failed(Slot& slot, Moment now, const Error& error);
+  bool is_dead(WorkerProcess& worker, int& status, bool& status_known);
   void reap(Slot& slot, Moment now);
   void bury(Slot& slot, Moment now, int status, bool status_known);
-  void read_channel(Slot& slot);
-  void send_orders(Slot& slot);
-  uint32_t descriptors_wanted(const PoolPlan& pool, size_t listeners) const;
+  void release(WorkerProcess& worker);
+  void reap_leaving();
+  void leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb);
+  void prepare_worker(Slot& slot);
+  void continue_replacing(Moment now);
+  void stop_idle_parked();
+  template <typename Do>
+  void each_worker(Do what) const;
+  uint32_t take_row(const std::string& pool, uint32_t index);
+  uint32_t descriptors_wanted(const PoolPlan& pool, size_t sockets, size_t logs) const;
 
-  const ProcessPlan& plan_;
+  MasterGenerationPtr current_;  // committed
+  MasterGenerationPtr next_;     // while one is being prepared
   SharedMemory& shared_;
   const ListenSockets& sockets_;
   const LogSet& logs_;
-  const RunAs& run_as_;
-  const WorkerMain& worker_main_;
-  std::vector<Slot> slots_;
+  const MasterCalls& calls_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<std::unique_ptr<WorkerProcess>> leaving_;
+  std::vector<std::string> deaths_;  // while a generation is being prepared
+  struct Row {
+    bool taken = false;
+    std::string last;  // who had it: its counters go on best in the same place
+  };
+  std::vector<Row> rows_;
+  uint32_t reopen_sequence_ = 0;
   bool restarting_ = true;
   bool failed_early_ = false;
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "core/worker_plan.h"
@@ -29,5 +30,8 @@ struct WorkerContext {
   SharedMemory* shared = nullptr;
   uint32_t nofile = 0;  // the descriptor limit that is in force
 };
+
+// Runs in the worker process; what it returns is the process's exit code.
+using WorkerMain = std::function<int(WorkerContext)>;
 
 }  // namespace gatehouse

@@ -116,7 +116,7 @@ class Gateway:
         if workers is not None:
             text += f"workers = {workers}\n"
         for key, value in (("error_log", "stderr info"), ("shared_memory", "8m"),
-                           ("control", "none"), ("drain_timeout", "5s")):
+                           ("control", "none"), ("agent", "off"), ("drain_timeout", "5s")):
             if not re.search(rf"^\s*{key}\s*=", gatehouse, re.M):
                 text += f"{key} = {value}\n"
         self.settings = text + gatehouse + "\n"

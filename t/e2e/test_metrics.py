@@ -143,7 +143,7 @@ def test_counts_outlive_a_killed_worker(proxy, upstream):
     before = gateway.worker
     gateway.wait_counted()
     gateway.send_signal(signal.SIGKILL, before)
-    eventually(lambda: gateway.workers() and gateway.worker != before, "the worker is replaced")
+    eventually(lambda: (gateway.workers() or [before])[0] != before, "the worker is replaced")
     samples = scrape(gateway)
     assert value(samples, "gatehouse_requests_total", route="all", **{"class": "2xx"}) == 6
     assert value(samples, "gatehouse_worker_starts_total", pool="default", worker="0") == 2

@@ -1,0 +1,160 @@
+// CheckAnswer as JSON. See check_answer.h.
+#include "core/check_answer.h"
+
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace gatehouse {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kVersion = 1;
+
+Json plan_to_json(const ProcessPlan& plan) {
+  Json pools = Json::array();
+  for (const PoolPlan& pool : plan.pools) {
+    pools.push_back({{"name", pool.name},
+                     {"workers", pool.workers},
+                     {"connections_max", pool.connections_max},
+                     {"nofile", pool.nofile}});
+  }
+  Json listeners = Json::array();
+  for (const ListenerPlan& listener : plan.listeners) {
+    Json addresses = Json::array();
+    for (const SocketAddress& address : listener.addresses) addresses.push_back(address.format());
+    listeners.push_back({{"name", listener.name},
+                         {"addresses", std::move(addresses)},
+                         {"pool", listener.pool},
+                         {"backlog", listener.backlog},
+                         {"where", listener.where}});
+  }
+  Json logs = Json::array();
+  for (const LogFilePlan& log : plan.log_files) {
+    logs.push_back({{"path", log.path}, {"where", log.where}});
+  }
+  return {
+      {"pools", std::move(pools)},
+      {"listeners", std::move(listeners)},
+      {"log_files", std::move(logs)},
+      {"error_log", {{"path", plan.error_log.path}, {"where", plan.error_log.where}}},
+      {"error_log_level", static_cast<int>(plan.error_log_level)},
+      {"user", plan.user},
+      {"group", plan.group},
+      {"user_where", plan.user_where},
+      {"agent", {{"on", plan.agent.on}, {"user", plan.agent.user}, {"state", plan.agent.state}}},
+      {"drain_timeout", plan.drain_timeout.count()},
+      {"check_timeout", plan.check_timeout.count()},
+      {"reload_timeout", plan.reload_timeout.count()},
+      {"upgrade_timeout", plan.upgrade_timeout.count()},
+      {"pid_file", plan.pid_file},
+      {"control", plan.control},
+      {"control_group", plan.control_group},
+      {"daemon", plan.daemon},
+      {"shared_memory", plan.shared_memory},
+      {"metric_series", plan.metric_series}};
+}
+
+// Throws where an address is none; the caller catches what the library throws as well.
+SocketAddress address_of(const Json& text) {
+  Result<SocketAddress> address = SocketAddress::parse(text.get<std::string>());
+  if (!address) throw std::runtime_error(address.error().message);
+  return *address;
+}
+
+ProcessPlan plan_from_json(const Json& json) {
+  ProcessPlan plan;
+  for (const Json& entry : json.at("pools")) {
+    PoolPlan pool;
+    entry.at("name").get_to(pool.name);
+    entry.at("workers").get_to(pool.workers);
+    entry.at("connections_max").get_to(pool.connections_max);
+    entry.at("nofile").get_to(pool.nofile);
+    plan.pools.push_back(std::move(pool));
+  }
+  for (const Json& entry : json.at("listeners")) {
+    ListenerPlan listener;
+    entry.at("name").get_to(listener.name);
+    for (const Json& address : entry.at("addresses")) {
+      listener.addresses.push_back(address_of(address));
+    }
+    entry.at("pool").get_to(listener.pool);
+    entry.at("backlog").get_to(listener.backlog);
+    entry.at("where").get_to(listener.where);
+    plan.listeners.push_back(std::move(listener));
+  }
+  for (const Json& entry : json.at("log_files")) {
+    plan.log_files.push_back(
+        {entry.at("path").get<std::string>(), entry.at("where").get<std::string>()});
+  }
+  const Json& error_log = json.at("error_log");
+  plan.error_log = {error_log.at("path").get<std::string>(),
+                    error_log.at("where").get<std::string>()};
+  const int level = json.at("error_log_level").get<int>();
+  if (level < static_cast<int>(LogLevel::kDebug) || level > static_cast<int>(LogLevel::kAlert)) {
+    throw std::runtime_error("unknown log level");
+  }
+  plan.error_log_level = static_cast<LogLevel>(level);
+  json.at("user").get_to(plan.user);
+  json.at("group").get_to(plan.group);
+  json.at("user_where").get_to(plan.user_where);
+  const Json& agent = json.at("agent");
+  agent.at("on").get_to(plan.agent.on);
+  agent.at("user").get_to(plan.agent.user);
+  agent.at("state").get_to(plan.agent.state);
+  plan.drain_timeout = Duration(json.at("drain_timeout").get<int64_t>());
+  plan.check_timeout = Duration(json.at("check_timeout").get<int64_t>());
+  plan.reload_timeout = Duration(json.at("reload_timeout").get<int64_t>());
+  plan.upgrade_timeout = Duration(json.at("upgrade_timeout").get<int64_t>());
+  json.at("pid_file").get_to(plan.pid_file);
+  json.at("control").get_to(plan.control);
+  json.at("control_group").get_to(plan.control_group);
+  json.at("daemon").get_to(plan.daemon);
+  json.at("shared_memory").get_to(plan.shared_memory);
+  json.at("metric_series").get_to(plan.metric_series);
+  return plan;
+}
+
+CheckAnswer answer_from_json(const Json& json) {
+  if (json.at("version").get<int>() != kVersion) throw std::runtime_error("another version");
+  CheckAnswer answer;
+  json.at("errors").get_to(answer.errors);
+  for (const Json& entry : json.at("wanted")) {
+    answer.wanted.push_back({entry.at("path").get<std::string>(), entry.at("max").get<size_t>()});
+  }
+  if (!answer.errors.empty() || !answer.wanted.empty()) return answer;
+  answer.plan = plan_from_json(json.at("plan"));
+  for (const auto& [name, address] : json.at("names").items()) {
+    answer.names.emplace(name, address_of(address));
+  }
+  return answer;
+}
+
+}  // namespace
+
+std::string check_answer_to_json(const CheckAnswer& answer) {
+  Json wanted = Json::array();
+  for (const ConfigSource::Wanted& file : answer.wanted) {
+    wanted.push_back({{"path", file.path}, {"max", file.max}});
+  }
+  Json names = Json::object();
+  for (const auto& [name, address] : answer.names) names[name] = address.format();
+  const Json json = {{"version", kVersion},
+                     {"errors", answer.errors},
+                     {"wanted", std::move(wanted)},
+                     {"plan", plan_to_json(answer.plan)},
+                     {"names", std::move(names)}};
+  // Paths and errors may hold bytes that are no UTF-8; the master would say them with U+FFFD.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<CheckAnswer> check_answer_from_json(std::string_view json) {
+  try {
+    return answer_from_json(Json::parse(json));
+  } catch (const std::exception& problem) {
+    return Error{std::string("a checker's answer is malformed: ") + problem.what()};
+  }
+}
+
+}  // namespace gatehouse

@@ -1,0 +1,116 @@
+// Work in a child of the master. See child_task.h.
+#include "core/child_task.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <utility>
+
+#include "core/log.h"
+#include "core/process_title.h"
+#include "core/process_worker.h"
+#include "core/sealed_bytes.h"
+#include "core/signals.h"
+
+namespace gatehouse {
+namespace {
+
+// What a child may answer.
+constexpr size_t kResultMax = size_t{128} << 20;
+constexpr int kChildFailed = 70;
+
+Result<void> write_result(int fd, const std::string& text) {
+  size_t written = 0;
+  while (written < text.size()) {
+    const ssize_t put = write(fd, text.data() + written, text.size() - written);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return errno_error("cannot write the result", errno);
+    written += static_cast<size_t>(put);
+  }
+  constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  if (fcntl(fd, F_ADD_SEALS, kSeals) != 0) return errno_error("cannot seal the result", errno);
+  return {};
+}
+
+[[noreturn]] void become_child(const std::string& name, const RunAs& run_as, std::vector<int> fds,
+                               int result, const ChildTask::Work& work) {
+  reset_signals_in_worker();
+  set_process_title("gatehouse: " + name);
+  log_set_identity(name);
+  fds.push_back(result);
+  fds.push_back(log_descriptor());
+  Result<void> done = close_other_descriptors(std::move(fds));
+  if (done) done = drop_privileges(run_as);
+  if (done) {
+    try {
+      done = write_result(result, work());
+    } catch (const std::exception& problem) {
+      done = Error{std::string("uncaught exception: ") + problem.what()};
+    }
+  }
+  if (!done) GH_LOG(kError, "{}", done.error().message);
+  // Nothing of the master's may be undone here.
+  std::_Exit(done ? EXIT_SUCCESS : kChildFailed);
+}
+
+}  // namespace
+
+Result<ChildTask> ChildTask::start(std::string name, const RunAs& run_as, std::vector<int> fds,
+                                   Moment deadline, const Work& work) {
+  UniqueFd result(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!result) return errno_error("cannot make a place for the result of " + name, errno);
+  std::fflush(nullptr);
+  const pid_t pid = fork();
+  if (pid == 0) become_child(name, run_as, std::move(fds), result.get(), work);
+  if (pid < 0) return errno_error("cannot fork " + name, errno);
+  return ChildTask(std::move(name), pid, std::move(result), deadline);
+}
+
+ChildTask::ChildTask(ChildTask&& other) noexcept
+    : name_(std::move(other.name_)),
+      pid_(std::exchange(other.pid_, -1)),
+      result_(std::move(other.result_)),
+      deadline_(other.deadline_) {}
+
+ChildTask::~ChildTask() {
+  if (pid_ < 0) return;
+  kill(pid_, SIGKILL);
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+std::optional<Result<std::string>> ChildTask::poll(Moment now) {
+  int status = 0;
+  pid_t ended;
+  do ended = waitpid(pid_, &status, WNOHANG);
+  while (ended < 0 && errno == EINTR);
+  if (ended == 0) {
+    if (now < deadline_) return std::nullopt;
+    kill(pid_, SIGKILL);
+    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+    return Error{"the " + name_ + " took too long and was killed"};
+  }
+  const pid_t pid = std::exchange(pid_, -1);
+  if (ended > 0 && WIFSIGNALED(status)) {
+    const char* signal = sigabbrev_np(WTERMSIG(status));
+    return Error{fmt::format("the {} (process {}) was killed by signal {} ({})", name_, pid,
+                             WTERMSIG(status), signal != nullptr ? signal : "?")};
+  }
+  if (ended > 0 && WEXITSTATUS(status) != EXIT_SUCCESS) {
+    return Error{fmt::format("the {} (process {}) exited with status {}; the error log says why",
+                             name_, pid, WEXITSTATUS(status))};
+  }
+  return read_sealed(result_.get(), kResultMax);
+}
+
+}  // namespace gatehouse

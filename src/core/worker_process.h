@@ -1,0 +1,83 @@
+// One worker process as the master sees it: its channel, what it has been given, what it has said.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <deque>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/channel.h"
+#include "core/process_plan.h"
+#include "core/unique_fd.h"
+#include "core/units.h"
+#include "core/worker_plan.h"
+
+namespace gatehouse {
+
+enum class WorkerState : uint8_t {
+  kStarting,
+  kWaiting,  // has compiled a generation that is not committed, and waits for the switch
+  kReady,    // accepts connections
+  kParked,   // its place is gone; it lives for its tunnels
+  kLeaving,  // was told to drain or to stop
+};
+std::string_view worker_state_name(WorkerState state);
+
+class WorkerProcess {
+ public:
+  // What the process itself was started with; a plan that asks for something else needs a new one.
+  struct Make {
+    uint32_t connections_max = 0;
+    uint32_t nofile = 0;
+    uid_t user = 0;
+    gid_t group = 0;
+    friend bool operator==(const Make&, const Make&) = default;
+  };
+
+  WorkerProcess(std::string of_pool, uint32_t at_index, uint32_t in_row, Make made, bool will_wait)
+      : pool(std::move(of_pool)), index(at_index), row(in_row), make(made), waits(will_wait) {}
+
+  std::string name() const;  // "worker default/0"
+
+  // Queues an order and sends what the channel takes; the descriptors are duplicated. False where
+  // too many orders wait already, or a descriptor could not be duplicated (said in the log).
+  bool order(ChannelVerb verb, uint32_t argument = 0, const std::vector<int>& fds = {});
+  void send_orders();
+  // Sends what prepares the worker for `next`: the descriptors it does not have yet, and the plan.
+  bool order_prepare(WorkerPlan next, int config_fd);
+  // The plan of the last prepare counts (kSwitch was ordered), or does not (kDiscard).
+  void settle(bool committed);
+  // What it was given at the fork.
+  void gave(const WorkerPlan& plan);
+
+  // Takes what the worker says. Returns false once the channel is closed.
+  bool read_channel();
+
+  const std::string pool;
+  const uint32_t index;
+  const uint32_t row;
+  const Make make;
+  const bool waits;  // started with wait_for_switch
+
+  pid_t pid = -1;
+  UniqueFd channel;
+  Moment started;
+  WorkerState state = WorkerState::kStarting;
+  uint32_t generation = 0;            // that serves; 0: none yet
+  uint32_t prepared = 0;              // the last generation it is prepared for
+  uint32_t failed = 0;                // the last generation that it could not prepare
+  std::string failure;                // why
+  uint32_t asked_reopen = 0;          // the last kReopenSync it was given
+  uint32_t reopened = 0;              // and the last one it answered
+  bool idle = false;                  // parked, and without connections
+  std::deque<ChannelMessage> orders;  // not sent yet
+
+ private:
+  std::set<uint64_t> has_;   // ids of sockets and logs
+  std::set<uint64_t> next_;  // those of the plan that is being prepared
+};
+
+}  // namespace gatehouse

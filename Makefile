@@ -146,7 +146,7 @@ compile = $(CXX) $(CPPFLAGS) $(CXXFLAGS_ALL) -MMD -MP
 
 left_out := $(WITHOUT_MODULES:%=src/modules/%.cc)
 library_sources := $(filter-out $(left_out),$(sort $(wildcard src/core/*.cc src/http/*.cc \
-                     src/modules/*.cc)))
+                     src/modules/*.cc src/cli/*.cc)))
 library_objects := $(library_sources:%.cc=$(BUILD)/obj/%.o)
 library := $(BUILD)/libgatehouse.a
 

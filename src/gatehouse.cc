@@ -1,16 +1,9 @@
-// The gatehouse program: the command line, and what brings its parts together.
-//
-//   gatehouse [--foreground] [-c FILE]     run
-//   gatehouse -t | -T [-c FILE]            test the configuration; -T prints what it means
-//   gatehouse -s quit|stop|reopen [-c FILE]  signal the running master
-//   gatehouse explain [-c FILE] 'METHOD URL' [-H 'Name: value']…
-//   gatehouse reference                    every section and directive
-//   gatehouse -v | -V | -h
+// The gatehouse program: where the command line (src/cli) and the processes come together.
 //
 // Here alone the folders meet: core's master forks, http's Worker runs in what it forked, and the
-// list of modules comes from src/modules.
+// list of modules comes from src/modules. What is asked of a gateway that runs already is in
+// src/cli; here is what reads the configuration itself: running, -t, -T, explain and reference.
 #include <config.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,12 +17,16 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/command_line.h"
+#include "cli/explain_running.h"
+#include "cli/history.h"
+#include "cli/signal.h"
+#include "cli/status.h"
 #include "core/config_source.h"
 #include "core/control_message.h"
 #include "core/log.h"
 #include "core/master.h"
 #include "core/metrics.h"
-#include "core/pid_file.h"
 #include "core/process_conf.h"
 #include "core/process_title.h"
 #include "core/resolver.h"
@@ -43,110 +40,6 @@
 
 namespace gatehouse {
 namespace {
-
-constexpr std::string_view kUsage =
-    "Usage:\n"
-    "  gatehouse [--foreground] [-c FILE]       run (in the background unless told otherwise)\n"
-    "  gatehouse -t [-c FILE]                   test the configuration\n"
-    "  gatehouse -T [-c FILE]                   test it, and print every value with its origin\n"
-    "  gatehouse -s quit|stop|reopen [-c FILE]  signal the running gatehouse\n"
-    "  gatehouse explain [-c FILE] 'METHOD URL' [-H 'Name: value']... [--client ADDRESS]\n"
-    "                    [--listener NAME] [--json]\n"
-    "                                           tell what would answer a request, and why\n"
-    "  gatehouse reference [--man]              describe every directive, $variable and reason\n"
-    "  gatehouse -v | -V | -h                   version | version and build | this text\n"
-    "\n"
-    "The configuration is " GATEHOUSE_CONFIG_FILE " unless -c names another.\n";
-
-struct CommandLine {
-  enum class Command {
-    kRun,
-    kTest,
-    kPrint,
-    kSignal,
-    kExplain,
-    kReference,
-    kVersion,
-    kBuild,
-    kHelp
-  };
-  Command command = Command::kRun;
-  std::string config = GATEHOUSE_CONFIG_FILE;
-  bool foreground = false;
-  bool man = false;
-  std::string signal;
-  ExplainRequest explain;
-};
-
-int complain(std::string_view problem) {
-  std::fprintf(stderr, "gatehouse: %.*s\nTry: gatehouse -h\n", static_cast<int>(problem.size()),
-               problem.data());
-  return 2;
-}
-
-// Result: 0, or the exit code after complaining.
-int parse_command_line(const std::vector<std::string>& arguments, CommandLine& line) {
-  using Command = CommandLine::Command;
-  size_t i = 1;
-  if (arguments.size() > 1) {
-    const std::string_view first = arguments[1];
-    if (first == "explain") {
-      line.command = Command::kExplain;
-      i = 2;
-    } else if (first == "reference") {
-      line.command = Command::kReference;
-      i = 2;
-    }
-  }
-  const auto value_of = [&](std::string& into) {
-    if (i + 1 >= arguments.size()) return false;
-    into = arguments[++i];
-    return true;
-  };
-  for (; i < arguments.size(); ++i) {
-    const std::string_view argument = arguments[i];
-    std::string value;
-    const std::string missing = "the option " + std::string(argument) + " needs a value";
-    if (argument == "-c" || argument == "--config") {
-      if (!value_of(line.config)) return complain(missing);
-    } else if (line.command == Command::kExplain && (argument == "-H" || argument == "--header")) {
-      if (!value_of(value)) return complain(missing);
-      line.explain.fields.push_back(std::move(value));
-    } else if (line.command == Command::kExplain && argument == "--client") {
-      if (!value_of(line.explain.client)) return complain(missing);
-    } else if (line.command == Command::kExplain && argument == "--listener") {
-      if (!value_of(line.explain.listener)) return complain(missing);
-    } else if (line.command == Command::kExplain && argument == "--json") {
-      line.explain.json = true;
-    } else if (line.command == Command::kExplain && !argument.starts_with('-') &&
-               line.explain.request.empty()) {
-      line.explain.request = argument;
-    } else if (line.command == Command::kReference && argument == "--man") {
-      line.man = true;
-    } else if (argument == "--foreground") {
-      line.foreground = true;
-    } else if (argument == "-t") {
-      line.command = Command::kTest;
-    } else if (argument == "-T") {
-      line.command = Command::kPrint;
-    } else if (argument == "-s") {
-      line.command = Command::kSignal;
-      if (!value_of(line.signal)) return complain(missing);
-    } else if (argument == "-v" || argument == "--version") {
-      line.command = Command::kVersion;
-    } else if (argument == "-V") {
-      line.command = Command::kBuild;
-    } else if (argument == "-h" || argument == "--help") {
-      line.command = Command::kHelp;
-    } else {
-      return complain("unknown argument \"" + std::string(argument) + "\"");
-    }
-  }
-  if (line.command == Command::kExplain && line.explain.request.empty()) {
-    return complain("explain needs a request, such as 'GET https://example.com/'");
-  }
-  return 0;
-}
 
 // A configuration that has been read and compiled.
 struct Loaded {
@@ -282,30 +175,6 @@ int run(const CommandLine& line) {
   return run_master(std::move(start), *shared, calls);
 }
 
-int send_signal(const CommandLine& line) {
-  int number = 0;
-  if (line.signal == "quit") number = SIGQUIT;
-  if (line.signal == "stop") number = SIGTERM;
-  if (line.signal == "reopen") number = SIGUSR1;
-  if (number == 0) {
-    return complain("\"" + line.signal + "\" is no signal; expected quit, stop or reopen");
-  }
-  Loaded loaded;
-  if (!load(line.config, loaded)) return 1;
-  const GatehouseConf& conf =
-      loaded.generation->config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
-  if (conf.pid_file.path.empty()) {
-    std::fprintf(stderr, "gatehouse: the configuration names no pid_file\n");
-    return 1;
-  }
-  const Result<void> sent = send_signal_from_pid_file(conf.pid_file.path, number);
-  if (!sent) {
-    std::fprintf(stderr, "gatehouse: %s\n", sent.error().message.c_str());
-    return 1;
-  }
-  return 0;
-}
-
 int run_command(const CommandLine& line) {
   using Command = CommandLine::Command;
   switch (line.command) {
@@ -323,8 +192,18 @@ int run_command(const CommandLine& line) {
       return 0;
     }
     case Command::kSignal:
-      return send_signal(line);
+      return run_signal(line);
+    case Command::kStatus:
+      return run_status(line);
+    case Command::kConfigList:
+    case Command::kConfigShow:
+    case Command::kConfigDiff:
+    case Command::kConfigRollback:
+      return run_config(line);
+    case Command::kUpgrade:
+      return run_upgrade(line);
     case Command::kExplain: {
+      if (line.running) return run_explain_running(line);
       Loaded loaded;
       if (!load(line.config, loaded)) return 1;
       const Result<std::string> told = explain(*loaded.generation, line.explain);
@@ -350,7 +229,7 @@ int run_command(const CommandLine& line) {
       std::printf("\n");
       return 0;
     case Command::kHelp:
-      std::fputs(kUsage.data(), stdout);
+      std::fputs(usage_text().c_str(), stdout);
       return 0;
   }
   return 2;

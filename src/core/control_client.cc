@@ -76,7 +76,7 @@ Result<ControlClient> ControlClient::connect(const std::string& path, Duration t
   if (result == 0) return ControlClient(std::move(socket));
   if (errno == ENOENT || errno == ECONNREFUSED) {
     if (failure != nullptr) *failure = Failure::kAbsent;
-    return Error{"gatehouse is not running: nobody answers at " + path};
+    return Error{"nobody answers at " + path + ": gatehouse is not running"};
   }
   if (errno == EAGAIN) return no_answer(timeout);
   return errno_error("cannot connect to " + path, errno);

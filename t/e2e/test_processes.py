@@ -422,7 +422,7 @@ def test_signals_by_command_line(gateway, upstream, folder):
     assert (reopened.returncode, reopened.stderr) == (0, "")
     one.wait_log("reopening the logs")
     wrong = run_gatehouse("-s", "explode", "-c", one.config_path)
-    assert wrong.returncode == 2 and "quit, stop or reopen" in wrong.stderr
+    assert wrong.returncode == 2 and "quit, stop or upgrade" in wrong.stderr
     one.sent = None
     assert run_gatehouse("-s", "quit", "-c", one.config_path).returncode == 0
     assert one.wait_exit() == 0

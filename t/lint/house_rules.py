@@ -21,7 +21,7 @@ MANY_LINES = 500
 
 # Who may include whom. src/gatehouse.cc, the program's entry, may include everything.
 ARROWS = {"core": {"core"}, "http": {"core", "http"}, "modules": {"core", "http", "modules"},
-          "agent": {"core", "agent"}}
+          "agent": {"core", "agent"}, "cli": {"core", "http", "cli"}}
 
 CODE_FOLDERS = ("src", "t", "tools", ".ci", "conf", "man")
 CODE_FILES = ("configure", "Makefile", "ARCHITECTURE.md")

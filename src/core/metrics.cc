@@ -18,6 +18,7 @@ constexpr uint32_t kLayoutVersion = 2;
 constexpr std::string_view kNamesZone = "metrics.series";
 constexpr std::string_view kNamesType = "metric_names";
 constexpr std::string_view kRowType = "metric_row";
+constexpr uint32_t kSpareRows = 8;  // that there is room for in any case
 
 struct alignas(64) NamesHeader {
   std::atomic<uint32_t> used;  // entries that are complete; the first kSeriesKinds are "(other)"
@@ -59,11 +60,14 @@ std::string row_zone(size_t row) {
   return fmt::format("metrics.row.{}", row);
 }
 
-// A capacity for which the zones take up to half of the segment.
+// A capacity for which the zones take up to three quarters of the segment once there are twice as
+// many rows: reloads add workers, and replace each by a new one that begins before the old one
+// ends.
 uint32_t fitting_capacity(Bytes segment, uint32_t rows) {
-  const uint64_t each = sizeof(SeriesName) + uint64_t{rows} * sizeof(SeriesCells);
-  return static_cast<uint32_t>(
-      std::clamp<uint64_t>(segment.count / 2 / each, Metrics::kSeriesMin, Metrics::kSeriesDefault));
+  const uint64_t most = std::clamp(2 * rows, kSpareRows, Metrics::kRowsMax);
+  const uint64_t each = sizeof(SeriesName) + most * sizeof(SeriesCells);
+  return static_cast<uint32_t>(std::clamp<uint64_t>(segment.count / 4 * 3 / each,
+                                                    Metrics::kSeriesMin, Metrics::kSeriesDefault));
 }
 
 // A name that is too long keeps its beginning, and a hash that tells it from its like.

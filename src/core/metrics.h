@@ -143,9 +143,10 @@ class Metrics {
 
   // Finds or makes the zones. `rows`: workers there may be, up to kRowsMax; where there are more
   // already, these stay. `series`: capacity; 0 takes what is there, or makes kSeriesDefault, fewer
-  // where these would fill more than half of the segment. Call it before the first fork, and with
-  // more rows whenever more are needed: whoever has the zones open sees those too. Another capacity
-  // than the one that is there begins anew, and parts the callers from who has the old zones.
+  // where these, with twice the rows, would fill more than three quarters of the segment. Call it
+  // before the first fork, and with more rows whenever more are needed: whoever has the zones open
+  // sees those too. Another capacity than the one that is there begins anew, and parts the callers
+  // from who has the old zones.
   static Result<std::unique_ptr<Metrics>> open(SharedMemory& shared, uint32_t rows,
                                                uint32_t series = 0);
   virtual ~Metrics() = default;

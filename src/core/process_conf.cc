@@ -106,7 +106,8 @@ constexpr Directive kGatehouseDirectives[] = {
     directive<&GatehouseConf::metric_series>(
         "metric_series",
         "Metric series that are kept, each 256 bytes and 768 more for each worker; further names "
-        "count together. auto is 4096, or what half of the shared memory holds.",
+        "count together. auto is 4096, or what leaves the shared memory room for twice the "
+        "workers.",
         "2000"),
 };
 

@@ -107,21 +107,30 @@ Supervisor::Slot& Supervisor::slot_of(const std::string& pool, uint32_t index) {
   return *slots_.back();
 }
 
-// Whoever had the place before is preferred, so that its counters go on.
-uint32_t Supervisor::take_row(const std::string& pool, uint32_t index) {
+// The row that this place had before, so that its counters go on; else one that nobody is known to
+// have had (a predecessor's workers left it) or a new one; else, where the segment has no room for
+// more, any that is free.
+Result<uint32_t> Supervisor::take_row(const std::string& pool, uint32_t index) {
   const std::string name = fmt::format("{}/{}", pool, index);
-  size_t best = rows_.size();
-  for (size_t row = 0; row < rows_.size(); ++row) {
-    if (rows_[row].taken) continue;
-    if (best == rows_.size()) best = row;
-    if (rows_[row].last == name) {
-      best = row;
-      break;
+  const auto find_free = [this](const auto& fits) {
+    return static_cast<size_t>(
+        std::find_if(rows_.begin(), rows_.end(),
+                     [&fits](const Row& row) { return !row.taken && fits(row); }) -
+        rows_.begin());
+  };
+  size_t row = find_free([&name](const Row& free) { return free.last == name; });
+  if (row == rows_.size()) row = find_free([](const Row& free) { return free.last.empty(); });
+  if (row == rows_.size()) {
+    const Result<void> grown = calls_.make_rows(static_cast<uint32_t>(rows_.size() + 1));
+    if (grown) {
+      rows_.emplace_back();
+    } else {
+      row = find_free([](const Row&) { return true; });
+      if (row == rows_.size()) return grown.error();
     }
   }
-  if (best == rows_.size()) rows_.emplace_back();
-  rows_[best] = {true, name};
-  return static_cast<uint32_t>(best);
+  rows_[row] = {true, name};
+  return static_cast<uint32_t>(row);
 }
 
 Result<std::unique_ptr<WorkerProcess>> Supervisor::fork_worker(const Slot& slot,
@@ -130,12 +139,10 @@ Result<std::unique_ptr<WorkerProcess>> Supervisor::fork_worker(const Slot& slot,
   Result<ChannelPair> channel = make_channel();
   if (!channel) return channel.error();
   const PoolPlan* place = place_of(slot, generation);
-  auto worker = std::make_unique<WorkerProcess>(
-      slot.pool, slot.index, take_row(slot.pool, slot.index), make_of(slot, generation), waits);
-  if (Result<void> rows = calls_.make_rows(static_cast<uint32_t>(rows_.size())); !rows) {
-    rows_[worker->row].taken = false;
-    return rows.error();
-  }
+  const Result<uint32_t> row = take_row(slot.pool, slot.index);
+  if (!row) return row.error();
+  auto worker = std::make_unique<WorkerProcess>(slot.pool, slot.index, *row,
+                                                make_of(slot, generation), waits);
   WorkerContext context;
   context.pool = slot.pool;
   context.index = slot.index;

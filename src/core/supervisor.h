@@ -139,7 +139,7 @@ class Supervisor {
   void stop_idle_parked();
   template <typename Do>
   void each_worker(Do what) const;
-  uint32_t take_row(const std::string& pool, uint32_t index);
+  Result<uint32_t> take_row(const std::string& pool, uint32_t index);
   uint32_t descriptors_wanted(const PoolPlan& pool, size_t sockets, size_t logs) const;
 
   MasterGenerationPtr current_;  // committed

@@ -202,6 +202,29 @@ void write_single(TextBuffer& out, std::string_view name, std::string_view type,
   print(out, "{} {}\n", metric, value);
 }
 
+// One for each place: a worker that was replaced, or is being replaced, has left counts in another
+// row. The one that runs says when the place was last started.
+std::vector<WorkerRow> places_of(const std::vector<WorkerRow>& workers) {
+  std::vector<WorkerRow> places;
+  for (const WorkerRow& worker : workers) {
+    const auto same = std::find_if(places.begin(), places.end(), [&worker](const WorkerRow& other) {
+      return other.pool == worker.pool && other.index == worker.index;
+    });
+    if (same == places.end()) {
+      places.push_back(worker);
+      continue;
+    }
+    if (worker.pid != 0) same->pid = worker.pid;
+    same->started_us = std::max(same->started_us, worker.started_us);
+    same->cells.add(worker.cells);
+    same->requests += worker.requests;
+    same->connections += worker.connections;
+    same->connections_active += worker.connections_active;
+    same->requests_active += worker.requests_active;
+  }
+  return places;
+}
+
 // A metric with one line for each worker.
 void write_workers(TextBuffer& out, const std::vector<WorkerRow>& workers, std::string_view name,
                    std::string_view type, std::string_view help, auto value_of) {
@@ -227,7 +250,7 @@ void write_process(const MetricsSnapshot& snapshot, TextBuffer& out) {
   write_single(out, "series_refused_total", "counter",
                "How often a name found no place and counts on the series (other)",
                snapshot.series_refused);
-  const auto& workers = snapshot.workers;
+  const std::vector<WorkerRow> workers = places_of(snapshot.workers);
   write_workers(out, workers, "worker_up", "gauge", "1 while the worker runs",
                 [](const WorkerRow& worker) { return worker.pid != 0 ? 1 : 0; });
   write_workers(out, workers, "worker_starts_total", "counter", "How often it was started",

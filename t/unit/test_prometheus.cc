@@ -112,6 +112,21 @@ Test(prometheus, tells_of_process_and_workers) {
   cr_assert(text.find("gatehouse_build_info{version=\"") != std::string::npos);
 }
 
+Test(prometheus, a_place_with_two_rows_has_one_line) {
+  MetricsSnapshot made = snapshot();
+  WorkerRow before = made.workers[0];
+  before.row = 4;
+  before.pid = 0;
+  before.started_us -= 1'000'000;
+  made.workers.push_back(before);
+  const std::string text = prometheus(made);
+  ASSERT_LINE(text, "gatehouse_worker_requests_total{pool=\"default\",worker=\"1\"} 12");
+  ASSERT_LINE(text, "gatehouse_worker_up{pool=\"default\",worker=\"1\"} 1");
+  ASSERT_LINE(text,
+              "gatehouse_worker_start_time_seconds{pool=\"default\",worker=\"1\"} "
+              "1700000001");
+}
+
 Test(prometheus, escapes_label_values) {
   MetricsSnapshot from = snapshot();
   from.series = {series(SeriesKind::kRoute, "a\"b\\c\nd\xc3\xa4\xff\xe2\x82")};

@@ -99,7 +99,9 @@ void Reload::turn(Moment now) {
       if (parts_.supervisor.all_switched() && parts_.supervisor.all_ready()) {
         finish(true, {});
       } else if (now >= deadline_) {
-        warnings_.push_back("some workers have not begun with the new generation yet; see status");
+        const std::string stuck = parts_.supervisor.kill_unswitched();
+        warnings_.push_back(stuck.empty() ? "some workers are not ready yet; see status"
+                                          : stuck + " did not switch in time and was killed");
         finish(true, {});
       }
       break;

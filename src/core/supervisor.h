@@ -64,6 +64,9 @@ class Supervisor {
   bool all_switched() const;  // since commit(): every live worker serves the new one
   MasterGenerationPtr current() const { return current_; }
   MasterGenerationPtr preparing() const { return next_; }  // null: nothing is
+  // Kills the workers that have not: two generations must not serve side by side. They are replaced
+  // by ones that have the new one. Gives their names.
+  std::string kill_unswitched();
   // A worker is being replaced by a new process.
   bool replacing() const;
 

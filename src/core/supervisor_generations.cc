@@ -1,6 +1,7 @@
 // Carrying a generation into the workers: preparing, switching, discarding, and replacing the
 // processes that a new generation cannot change. See supervisor.h.
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <set>
@@ -168,6 +169,17 @@ bool Supervisor::all_switched() const {
   return std::all_of(slots_.begin(), slots_.end(), [this](const auto& slot) {
     return !slot->worker || slot->worker->generation == current_->number;
   });
+}
+
+std::string Supervisor::kill_unswitched() {
+  std::string names;
+  for (const auto& slot : slots_) {
+    if (!slot->worker || slot->worker->generation == current_->number) continue;
+    if (!names.empty()) names += ", ";
+    names += name_of(*slot);
+    kill(slot->worker->pid, SIGKILL);
+  }
+  return names;
 }
 
 bool Supervisor::replacing() const {

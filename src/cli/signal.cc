@@ -2,6 +2,7 @@
 #include "cli/signal.h"
 
 #include <signal.h>
+#include <time.h>
 
 #include <cstdio>
 #include <string>
@@ -22,6 +23,7 @@ constexpr Duration kShortTimeout{60'000};
 constexpr Duration kNoTimeout = std::chrono::hours(24 * 365);
 // From the end of its connections to the end of the process.
 constexpr Duration kEndTimeout{10'000};
+constexpr int kSuccessorTries = 500;  // 20 ms each
 
 struct Order {
   std::string_view word;
@@ -69,13 +71,27 @@ int report_refusal(const ControlReply& reply) {
   return kExitFailed;
 }
 
-int report_done(const Order& order, const ControlReply& reply) {
+// The new master opens its socket when the old one has told of it: the next command shall find it.
+void wait_for_successor(const std::string& control, uint64_t pid) {
+  const timespec pause = {.tv_sec = 0, .tv_nsec = 20'000'000};
+  for (int i = 0; i < kSuccessorTries; ++i) {
+    const Result<ControlClient> client = ControlClient::connect(control, kConnectTimeout);
+    // 0: a process that cannot be seen from here.
+    if (client && (client->server_pid() == 0 || client->server_pid() == static_cast<pid_t>(pid))) {
+      return;
+    }
+    nanosleep(&pause, nullptr);
+  }
+}
+
+int report_done(const Order& order, const Gateway& gateway, const ControlReply& reply) {
   print_warnings(reply);
   const uint64_t generation = control_number(reply.body, "generation");
   if (order.signal == SIGHUP && generation != 0) {
     std::printf("generation %llu serves\n", static_cast<unsigned long long>(generation));
   }
   if (const uint64_t pid = control_number(reply.body, "pid"); order.signal == SIGUSR2 && pid != 0) {
+    wait_for_successor(gateway.control, pid);
     std::printf("process %llu has taken over\n", static_cast<unsigned long long>(pid));
   }
   return kExitOk;
@@ -109,7 +125,7 @@ int give(const CommandLine& line, const Order& order) {
   }
   if (!reply->ok) return report_refusal(*reply);
   if (order.mode != nullptr && line.wait) client->wait_for_end(kNoTimeout);
-  return report_done(order, *reply);
+  return report_done(order, *gateway, *reply);
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ int Master::run() {
     while (std::optional<int> signal = signals_.next()) on_signal(*signal);
     turn();
     if (advance(monotonic_now())) break;
-    notify_systemd();
+    notify_service();
     wait();
   }
   if (!start_failed_) GH_LOG(kNotice, "stopped");
@@ -468,22 +468,29 @@ void Master::watch_upgrade(Moment now) {
 
 // ---- systemd ------------------------------------------------------------------------------------
 
-// Tells a service manager each change of state, once.
-void Master::notify_systemd() {
-  if (handed_over_ || start_failed_) return;
-  std::string state;
-  if (phase_ == Phase::kRunning) state = reload_->is_idle() ? "READY=1" : "RELOADING=1";
-  if (phase_ >= Phase::kDraining) state = "STOPPING=1";
-  if (state.empty() || state == systemd_state_) return;
-  systemd_state_ = state;
-  if (state == "RELOADING=1") {
-    state += fmt::format("\nMONOTONIC_USEC={}", monotonic_now().us);
-  } else if (state == "READY=1") {
-    const ReloadOutcome& last = reload_->last().outcome;
-    state += fmt::format("\nMAINPID={}\nSTATUS=generation {} serves{}", getpid(),
-                         supervisor_->current()->number,
-                         last.error.empty() ? "" : "; the last reload was refused");
+// Tells the service manager each change of state, once.
+void Master::notify_service() {
+  if (!service_.is_wanted() || handed_over_ || start_failed_) return;
+  ServiceState state = ServiceState::kStarting;
+  if (phase_ == Phase::kRunning) {
+    state = reload_->is_idle() ? ServiceState::kReady : ServiceState::kReloading;
+  } else if (phase_ >= Phase::kDraining) {
+    state = ServiceState::kStopping;
   }
+  if (state == service_state_) return;
+  service_state_ = state;
+  Result<void> told;
+  if (state == ServiceState::kReady) {
+    const ReloadOutcome& last = reload_->last().outcome;
+    told = service_.ready(getpid(),
+                          fmt::format("generation {} serves{}", supervisor_->current()->number,
+                                      last.error.empty() ? "" : "; the last reload was refused"));
+  } else if (state == ServiceState::kReloading) {
+    told = service_.reloading(monotonic_now(), "reloading");
+  } else if (state == ServiceState::kStopping) {
+    told = service_.stopping("stopping");
+  }
+  if (!told) GH_LOG(kWarn, "{}", told.error().message);
 }
 
 int run_master(MasterStart start, SharedMemory& shared, const MasterCalls& calls) {

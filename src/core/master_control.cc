@@ -194,6 +194,16 @@ void Master::answer_from_history(const ControlRequest& request) {
       });
 }
 
+// The bytes that serve now, which no agent is needed for.
+ControlReply Master::show_running() const {
+  const MasterGenerationPtr generation = supervisor_->current();
+  std::vector<UniqueFd> fds;
+  fds.emplace_back(fcntl(generation->config.get(), F_DUPFD_CLOEXEC, 0));
+  if (!fds[0])
+    return control_error(errno_error("cannot hand out the configuration", errno).message);
+  return control_ok({{"version", {{"generation", generation->number}}}}, std::move(fds));
+}
+
 void Master::on_control(ControlRequest request) {
   const auto reply = [this, client = request.client, id = request.id](ControlReply answer) {
     control_.reply(client, id, std::move(answer));
@@ -214,6 +224,8 @@ void Master::on_control(ControlRequest request) {
     reply(control_ok());
   } else if (request.command == "explain") {
     answer_explain(request);
+  } else if (request.command == "config_show" && !request.body.contains("number")) {
+    reply(show_running());
   } else {
     answer_from_history(request);
   }

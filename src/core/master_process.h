@@ -19,6 +19,7 @@
 #include "core/process_logs.h"
 #include "core/process_sockets.h"
 #include "core/reload.h"
+#include "core/service_notify.h"
 #include "core/signals.h"
 #include "core/supervisor.h"
 #include "core/upgrade.h"
@@ -51,7 +52,7 @@ class Master {
   void watch_reopen(Moment now);
   void begin_upgrade();
   void watch_upgrade(Moment now);
-  void notify_systemd();
+  void notify_service();
   const ProcessPlan& plan() const;
 
   // What others ask; in master_control.cc.
@@ -62,6 +63,7 @@ class Master {
   void answer_reload(const ControlRequest& request, UniqueFd bytes, uint32_t version);
   void answer_reopen(std::function<void(ControlReply)> reply);
   void answer_explain(const ControlRequest& request);
+  ControlReply show_running() const;
   void answer_from_history(const ControlRequest& request);
   void answer_stop(const ControlRequest& request);
   void answer_upgrade(const ControlRequest& request);
@@ -102,7 +104,9 @@ class Master {
   Reopen reopen_;
   std::vector<std::function<void(ControlReply)>> upgrade_asked_;
   UpgradeHeard old_master_;
-  std::string systemd_state_;
+  enum class ServiceState : uint8_t { kStarting, kReady, kReloading, kStopping };
+  ServiceNotify service_ = ServiceNotify::from_environment();
+  ServiceState service_state_ = ServiceState::kStarting;  // what the service manager was told
 
   Phase phase_ = Phase::kStarting;
   std::optional<Moment> deadline_;  // of the phase

@@ -156,12 +156,15 @@ agent_objects := $(agent_sources:%.cc=$(BUILD)/obj/%.o)
 agent_library := $(BUILD)/libgatehouse-agent.a
 
 entries := $(wildcard src/gatehouse.cc src/gatehouse_agent.cc)
-programs := $(subst _,-,$(entries:src/%.cc=$(BUILD)/%))
+programs := $(addprefix $(BUILD)/,$(subst _,-,$(entries:src/%.cc=%)))
 
 unit_sources := $(filter-out $(WITHOUT_MODULES:%=t/unit/test_%.cc),$(sort $(wildcard t/unit/*.cc)))
 unit_objects := $(unit_sources:%.cc=$(BUILD)/obj/%.o)
 fault_sources := $(sort $(wildcard t/fault/test_*.cc))
 fault_programs := $(fault_sources:t/fault/%.cc=$(BUILD)/test/fault/%)
+
+# What end-to-end tests need that Python cannot do.
+e2e_programs := $(patsubst t/e2e/%.cc,$(BUILD)/test/e2e/%,$(wildcard t/e2e/*.cc))
 
 # The clients and the server of the tests that measure reloads.
 load_programs := $(patsubst t/load/%.cc,$(BUILD)/load/%,$(wildcard t/load/*.cc))
@@ -231,6 +234,11 @@ $(BUILD)/test/fault/%: $(BUILD)/obj/t/fault/%.o $(agent_library) $(library)
 	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $(call wrap_flags,t/fault/$*.cc) $^ $(AGENT_LIBS) \
 	  $(PACKAGE_LIBS) -lcmocka -o $@
 
+$(BUILD)/test/e2e/%: $(BUILD)/obj/t/e2e/%.o $(library)
+	@mkdir -p $(@D)
+	@echo "link $@"
+	$(quiet)$(CXX) $(LDFLAGS_ALL) $(no_lto) $^ $(PACKAGE_LIBS) -o $@
+
 $(BUILD)/load/%: $(BUILD)/obj/t/load/%.o
 	@mkdir -p $(@D)
 	@echo "link $@"
@@ -238,7 +246,7 @@ $(BUILD)/load/%: $(BUILD)/obj/t/load/%.o
 
 # ---- Tests -------------------------------------------------------------------------------------
 
-test_programs := $(if $(unit_sources),$(BUILD)/unit_tests) $(fault_programs)
+test_programs := $(if $(unit_sources),$(BUILD)/unit_tests) $(fault_programs) $(e2e_programs)
 # The parts that also run on the sanitized build. (Criterion maps its own memory where the thread
 # sanitizer does not allow it: a build --with-sanitizer=thread is for check-e2e.)
 sanitized_parts := unit fault e2e
@@ -272,7 +280,7 @@ check-fault: tests
 check-conf: all
 	@$(PYTHON) tools/check --build $(BUILD) conf
 
-check-e2e: all $(load_programs)
+check-e2e: all $(e2e_programs) $(load_programs)
 	@$(PYTHON) tools/check --build $(BUILD) e2e
 
 soak-all: all $(load_programs)

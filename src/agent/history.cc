@@ -462,6 +462,9 @@ Result<HistoryConfig> History::get(uint64_t number) {
     }
     HistoryConfig config;
     config.version = version_of(select);
+    if (config.version.size == 0) {
+      return Error{fmt::format("version {} has no bytes: they could not be read", number)};
+    }
     SqlStatement bytes(database, "SELECT bytes FROM config WHERE hash = ?1");
     bytes.bind(1, config.version.hash);
     if (!bytes.step()) return Error{fmt::format("the bytes of version {} are gone", number)};

@@ -81,7 +81,7 @@ def test_the_manual_is_up_to_date():
     assert page == head + reference + tail, "run: make man"
 
 
-@pytest.mark.parametrize("page", ["man/gatehouse.8", "man/gatehouse.conf.5"])
+@pytest.mark.parametrize("page", ["man/gatehouse.8", "man/gatehouse-agent.8", "man/gatehouse.conf.5"])
 def test_groff_has_no_warning(page):
     shown = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-rLL=78n", page], cwd=ROOT,
                            capture_output=True, timeout=30, check=False)

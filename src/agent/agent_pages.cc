@@ -1,0 +1,79 @@
+// The pages that the agent serves, and the figures on them. See http_status.h for the serving.
+#include <utility>
+
+#include "agent/agent_state.h"
+
+namespace gatehouse {
+namespace {
+
+constexpr Duration kStatusTimeout{2'000};
+constexpr char kPrometheusType[] = "text/plain; version=0.0.4; charset=utf-8";
+constexpr char kJsonType[] = "application/json";
+
+}  // namespace
+
+AgentReport Agent::State::report() {
+  AgentReport report = figures;
+  report.now_us = wall_us();
+  if (settings) report.history = settings->state;
+  if (!http->address().is_none()) report.listen = http->address().format();
+  report.http_requests = http->requests();
+  report.rotations = rotator->status();
+  return report;
+}
+
+// One question at a time, whoever many ask.
+void Agent::State::ask_status(std::function<void(Result<ControlReply>)> done) {
+  waiting_for_status.push_back(std::move(done));
+  if (waiting_for_status.size() > 1) return;
+  peer->ask("status", {}, {}, loop->now() + kStatusTimeout, [this](Result<ControlReply> reply) {
+    if (reply && !reply->ok) reply = Error{reply->error()};
+    for (const auto& waiting : std::exchange(waiting_for_status, {})) {
+      if (!reply) {
+        waiting(reply.error());
+      } else {
+        waiting(ControlReply{true, reply->body, {}});
+      }
+    }
+  });
+  poke();
+}
+
+HttpStatus::Pages Agent::State::pages() {
+  HttpStatus::Pages pages;
+  pages.metrics = [this](const HttpStatus::Answer& answer) {
+    answer({200, kPrometheusType, parts.metrics() + agent_metrics(report())});
+  };
+  pages.ready = [this](HttpStatus::Answer answer) {
+    ask_status([answer = std::move(answer)](const Result<ControlReply>& reply) {
+      HttpAnswer page;
+      const std::string why = reply ? why_not_ready(reply->body) : reply.error().message;
+      page.code = why.empty() ? 200 : 503;
+      page.body = (why.empty() ? "ready" : why) + "\n";
+      answer(std::move(page));
+    });
+  };
+  pages.status = [this](HttpStatus::Answer answer) {
+    ask_status([this, answer = std::move(answer)](const Result<ControlReply>& reply) {
+      HttpAnswer page;
+      nlohmann::json body = nlohmann::json::object();
+      if (reply) {
+        body = reply->body;
+      } else {
+        page.code = 503;
+        body["error"] = reply.error().message;
+      }
+      // The master's view of the agent, and its own.
+      if (!body.contains("agent") || !body["agent"].is_object()) {
+        body["agent"] = nlohmann::json::object();
+      }
+      body["agent"].update(agent_json(report()));
+      page.type = kJsonType;
+      page.body = control_dump(body, 2) + "\n";
+      answer(std::move(page));
+    });
+  };
+  return pages;
+}
+
+}  // namespace gatehouse

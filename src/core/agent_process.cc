@@ -222,6 +222,7 @@ void AgentProcess::reply(uint64_t request, ControlReply reply) {
 }
 
 void AgentProcess::store(Record record) {
+  if (generation_ == nullptr || !generation_->plan.agent.on) return;  // nobody will ask for it
   records_.push_back(std::move(record));
   if (records_.size() > kRecordsMax) {
     GH_LOG(kWarn, "agent: too many configurations wait to be kept; the oldest is not");

@@ -257,9 +257,9 @@ void Supervisor::bury(Slot& slot, Moment now, int status, bool status_known) {
          delay.count() == 0 ? "at once" : fmt::format("in {} ms", delay.count()));
 }
 
-void Supervisor::leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb) {
+void Supervisor::leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb, uint32_t argument) {
   worker->state = WorkerState::kLeaving;
-  (void)worker->order(verb);
+  (void)worker->order(verb, argument);
   leaving_.push_back(std::move(worker));
 }
 

@@ -154,7 +154,7 @@ void Supervisor::discard() {
   for (const auto& slot : slots_) {
     if (!slot->worker) continue;
     if (slot->worker->waits && slot->worker->generation == 0 && slot->parked) {
-      leave(std::move(slot->worker), ChannelVerb::kDiscard);
+      leave(std::move(slot->worker), ChannelVerb::kDiscard, next_->number);
       continue;
     }
     (void)slot->worker->order(ChannelVerb::kDiscard, next_->number);

@@ -89,10 +89,10 @@ void WorkerProcess::send_orders() {
 }
 
 bool WorkerProcess::order_prepare(WorkerPlan next, int config_fd) {
-  next_.clear();
+  std::set<uint64_t>& asked = next_.emplace();
   std::vector<int> fresh;
   const auto look_at = [&](auto& entry) {
-    next_.insert(key_of(entry));
+    asked.insert(key_of(entry));
     entry.is_new = !has_.contains(key_of(entry));
     if (entry.is_new) fresh.push_back(entry.fd);
   };
@@ -113,8 +113,8 @@ bool WorkerProcess::order_prepare(WorkerPlan next, int config_fd) {
 }
 
 void WorkerProcess::settle(bool committed) {
-  if (committed) has_ = std::move(next_);
-  next_.clear();
+  if (committed && next_) has_ = std::move(*next_);
+  next_.reset();
 }
 
 void WorkerProcess::gave(const WorkerPlan& plan) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -48,7 +49,8 @@ class WorkerProcess {
   void send_orders();
   // Sends what prepares the worker for `next`: the descriptors it does not have yet, and the plan.
   bool order_prepare(WorkerPlan next, int config_fd);
-  // The plan of the last prepare counts (kSwitch was ordered), or does not (kDiscard).
+  // The plan of the last prepare counts (kSwitch was ordered), or does not (kDiscard). One that was
+  // forked for the generation was not told to prepare: what it was given counts on.
   void settle(bool committed);
   // What it was given at the fork.
   void gave(const WorkerPlan& plan);
@@ -76,8 +78,8 @@ class WorkerProcess {
   std::deque<ChannelMessage> orders;  // not sent yet
 
  private:
-  std::set<uint64_t> has_;   // ids of sockets and logs
-  std::set<uint64_t> next_;  // those of the plan that is being prepared
+  std::set<uint64_t> has_;                  // ids of sockets and logs
+  std::optional<std::set<uint64_t>> next_;  // those of the plan that is being prepared
 };
 
 }  // namespace gatehouse

@@ -50,6 +50,11 @@ void Acceptor::bind(const Generation& generation, const std::string& listener) {
   state_.listener = generation.find_listener(listener);
 }
 
+void Acceptor::follow(const Generation& generation) {
+  const std::string name = state_.listener->name;
+  if (generation.find_listener(name) != nullptr) bind(generation, name);
+}
+
 void Acceptor::open() {
   const Result<void> opened =
       watch_.open(state_.worker->loop(), fd_.get(), WatchMode::kLevel, &Acceptor::on_ready, this);

@@ -1,8 +1,9 @@
 // Acceptor: one listening socket of a worker, and the sessions it began.
 //
 // Exchanges of its sessions begin under the generation that it holds: the current one while it is
-// open. Once it leaves (its listener or its place in this worker is gone) it keeps the last
-// generation that had it, and lives until its last session is gone. Tunnels have gone already.
+// open. Once it leaves (its listener or its place in this worker is gone) it follows the
+// generations that have its listener, keeps the last one that had it, and lives until its last
+// session is gone. Tunnels have gone already.
 //
 // A client cannot know that its idle connection is about to be closed, and may be sending its next
 // request. So idle sessions get a moment (kLeaveGrace) for one more exchange, whose answer tells
@@ -35,6 +36,8 @@ class Acceptor {
   // Under which generation and listener exchanges begin from now on. REQUIRES: `generation` has a
   // listener of that name.
   void bind(const Generation& generation, const std::string& listener);
+  // The same under the name that it has, where the generation has such a listener.
+  void follow(const Generation& generation);
 
   bool is_open() const { return watch_.is_open() || resume_.armed(); }
   // Begins to accept; where the system has no memory for that, a little later.

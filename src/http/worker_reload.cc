@@ -301,8 +301,13 @@ void Worker::adopt_sockets() {
       if (!acceptor->is_open()) acceptor->open();
     }
   }
+  // Where only the worker's place has gone (its pool shrank), the clients that are still connected
+  // are served by the new generation as everywhere else.
+  for (const auto& acceptor : leaving_) acceptor->follow(*bound.generation);
   for (auto& acceptor : before) {
-    if (acceptor != nullptr) leave(std::move(acceptor));
+    if (acceptor == nullptr) continue;
+    acceptor->follow(*bound.generation);
+    leave(std::move(acceptor));
   }
 }
 

@@ -76,6 +76,10 @@ void AgentProcess::serve(MasterGenerationPtr generation) {
                                      generation_->plan.group != generation->plan.group);
   generation_ = std::move(generation);
   if (stopping_) return;
+  if (!generation_->plan.agent.on) {
+    records_.clear();
+    record_sent_ = 0;
+  }
   if (!generation_->plan.agent.on || moved) {
     start_at_.reset();
     // Where it shall run under another user, its end is followed by a new start.
@@ -125,7 +129,8 @@ void AgentProcess::start(Moment now) {
   pid_ = pid;
   started_ = beat_changed_ = now;
   beat_seen_ = 0;
-  hello_sent_ = ready_ = hung_ = record_sent_ = false;
+  hello_sent_ = ready_ = hung_ = false;
+  record_sent_ = 0;
   told_ = 0;
   ++incarnation_;
   peer_ = std::make_unique<ControlPeer>(std::move(ours), on_request_);
@@ -227,7 +232,7 @@ void AgentProcess::store(Record record) {
   if (records_.size() > kRecordsMax) {
     GH_LOG(kWarn, "agent: too many configurations wait to be kept; the oldest is not");
     records_.pop_front();
-    record_sent_ = false;
+    record_sent_ = 0;
   }
 }
 
@@ -257,15 +262,15 @@ void AgentProcess::tell_current(Moment now) {
 
 // One after the other; what the agent refuses (a full disk) is said and not tried again.
 void AgentProcess::send_records(Moment now) {
-  if (record_sent_ || records_.empty()) return;
-  record_sent_ = true;
+  if (record_sent_ != 0 || records_.empty()) return;
+  record_sent_ = ++records_sent_;
   const Record& record = records_.front();
   std::vector<int> fds;
   if (record.bytes) fds.push_back(record.bytes.get());
   ask("store", record.body, fds, now + kAnswerTimeout,
-      [this, incarnation = incarnation_](Result<ControlReply> reply) {
-        if (incarnation != incarnation_ || !record_sent_) return;
-        record_sent_ = false;
+      [this, number = record_sent_](Result<ControlReply> reply) {
+        if (number != record_sent_) return;  // that one is gone, or another agent's matter
+        record_sent_ = 0;
         if (!reply) return;  // no answer: tried again
         if (!reply->ok) GH_LOG(kWarn, "agent: not in the history: {}", reply->error());
         records_.pop_front();

@@ -48,7 +48,8 @@ class AgentProcess {
            ControlPeer::AnswerHandler on_answer);
   void reply(uint64_t request, ControlReply reply);
 
-  // What became of a configuration; kept until the agent has it, the last kRecordsMax.
+  // What became of a configuration; kept until the agent has it, the last kRecordsMax. Where the
+  // configuration that serves has no agent, nothing is.
   struct Record {
     nlohmann::json body;
     UniqueFd bytes;
@@ -93,7 +94,8 @@ class AgentProcess {
   Moment beat_changed_{};
   RestartBackoff backoff_;
   std::deque<Record> records_;
-  bool record_sent_ = false;
+  uint64_t record_sent_ = 0;   // the number of the one that waits for its answer; 0: none does
+  uint64_t records_sent_ = 0;  // so far
   std::vector<ControlPeer::AnswerHandler> unasked_;  // there was no agent
 };
 

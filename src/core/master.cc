@@ -34,7 +34,6 @@ constexpr Duration kDrainGrace{1'000};
 constexpr Duration kReopenTimeout{5'000};
 // How long a new master waits for the pid file of the old one that lets go of it.
 constexpr Duration kPidFileTimeout{5'000};
-constexpr uint32_t kDescriptorsAside = 128;
 // Between two looks at the workers where the kernel cannot wait for them.
 constexpr int kShortWaitMs = 100;
 
@@ -116,18 +115,11 @@ bool Master::prepare() {
     }
     pid_file_ = std::move(*pid_file);
   }
-  size_t sockets_wanted = 0;
   for (const PoolPlan& pool : wanted.pools) {
     if (pool.workers == 0) errors.push_back(Error{"pool " + pool.name + " has no worker"});
-    for (const ListenerPlan& listener : wanted.listeners) {
-      if (listener.pool == pool.name) sockets_wanted += listener.addresses.size() * pool.workers;
-    }
-    sockets_wanted += pool.workers;
   }
   if (wanted.pools.empty()) errors.push_back(Error{"there is no pool of workers"});
-  // Twice: while a reload is on its way, those of two generations are open.
-  raise_descriptor_limit(
-      static_cast<uint32_t>(2 * (sockets_wanted + wanted.log_files.size()) + kDescriptorsAside));
+  raise_descriptor_limit(descriptors_of_master(wanted));
 
   Result<RunAs> run_as = resolve_run_as(wanted.user, wanted.group);
   if (run_as) {
@@ -308,6 +300,7 @@ void Master::take_charge() {
                  {"error", ""}};
   record.bytes = UniqueFd(fcntl(first_->config.get(), F_DUPFD_CLOEXEC, 0));
   agent_->store(std::move(record));
+  first_.reset();  // its bytes are given up once another generation serves
 }
 
 void Master::fail_start(const std::string& reason) {

@@ -63,6 +63,18 @@ void steer(int fd, size_t sockets, uint32_t workers) {
 
 }  // namespace
 
+uint32_t descriptors_of_master(const ProcessPlan& plan) {
+  constexpr uint64_t kAside = 128;
+  uint64_t wanted = plan.log_files.size();
+  for (const PoolPlan& pool : plan.pools) {
+    wanted += pool.workers;
+    for (const ListenerPlan& listener : plan.listeners) {
+      if (listener.pool == pool.name) wanted += listener.addresses.size() * pool.workers;
+    }
+  }
+  return static_cast<uint32_t>(std::min<uint64_t>(2 * wanted + kAside, INT32_MAX));
+}
+
 const ListenSockets::Bound* ListenSockets::find(const ListenerPlan& listener,
                                                 size_t address) const {
   const SocketAddress& asked = listener.addresses[address];

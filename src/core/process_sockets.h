@@ -24,6 +24,10 @@
 
 namespace gatehouse {
 
+// How many descriptors a master may need while it serves this plan, or goes over to it: sockets,
+// channels and logs of two generations, and some aside.
+uint32_t descriptors_of_master(const ProcessPlan& plan);
+
 class ListenSockets {
  public:
   ListenSockets() = default;

@@ -231,8 +231,17 @@ void Reload::bind(Moment now) {
   next->plan = std::move(answer_.plan);
   next->names = std::move(answer_.names);
   const MasterGenerationPtr current = parts_.supervisor.current();
-  // These stay as the master was started.
+  for (std::string& note : restart_notes(current->plan, next->plan)) {
+    warnings_.push_back(std::move(note));
+  }
+  // These stay as the master was started, and are said again by every reload until they agree.
   next->plan.daemon = current->plan.daemon;
+  next->plan.pid_file = current->plan.pid_file;
+  next->plan.control = current->plan.control;
+  next->plan.control_group = current->plan.control_group;
+  next->plan.shared_memory = current->plan.shared_memory;
+  next->plan.metric_series = current->plan.metric_series;
+  raise_descriptor_limit(descriptors_of_master(next->plan));
   std::string errors;
   const bool same_user =
       next->plan.user == current->plan.user && next->plan.group == current->plan.group;
@@ -255,9 +264,6 @@ void Reload::bind(Moment now) {
   const std::vector<Error> unopened = parts_.logs.prepare(next->plan, next->owner());
   if (!unopened.empty()) add_line(errors, text_of(unopened));
   if (!errors.empty()) return fail(errors);
-  for (std::string& note : restart_notes(current->plan, next->plan)) {
-    warnings_.push_back(std::move(note));
-  }
   step_ = Step::kPreparing;
   parts_.supervisor.prepare(std::move(next), now);
 }

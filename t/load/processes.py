@@ -56,9 +56,9 @@ def kib(text, name):
 class Footprint:
     """One process at one moment; sizes in KiB. `alone`: RssAnon; `shared`: the shared segment's
     pages and other shmem it maps; `pss`: its share of all it maps. `kept`: the descriptors without
-    connections, which come and go with the load."""
+    connections over TCP, which come and go with the load."""
 
-    def __init__(self, pid, connections=frozenset()):
+    def __init__(self, pid, lasting=frozenset()):
         self.pid = pid
         self.title = title_of(pid)
         with open(f"/proc/{pid}/status") as file:
@@ -67,7 +67,8 @@ class Footprint:
         with open(f"/proc/{pid}/smaps_rollup") as file:
             self.pss = kib(file.read(), "Pss")
         self.descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-        self.kept = self.descriptors - len(sockets_of(pid) & connections)
+        sockets = sockets_of(pid)
+        self.kept = self.descriptors - len(sockets) + len(sockets & lasting)
 
     def __str__(self):
         return (f"{self.title or self.pid}: {self.alone} KiB alone, {self.shared} KiB shared,"
@@ -78,10 +79,10 @@ def footprints(master):
     """{pid: Footprint} of the master and all below it."""
     found = {}
     pids = [master, *descendants(master)]
-    connections = {inode for _, _, state, inode in tcp_table() if state != "0A"}
+    lasting = {inode for _, _, state, inode in tcp_table() if state == "0A"} | unix_sockets()
     for pid in pids:
         try:
-            found[pid] = Footprint(pid, connections)
+            found[pid] = Footprint(pid, lasting)
         except OSError:
             pass                # it ended meanwhile
     return found
@@ -96,6 +97,12 @@ def tcp_table():
     with open("/proc/net/tcp") as table:
         rows = [line.split() for line in table.read().splitlines()[1:]]
     return [(address(row[1]), address(row[2]), row[3], row[9]) for row in rows]
+
+
+def unix_sockets():
+    """The inodes of all sockets of the Unix domain."""
+    with open("/proc/net/unix") as table:
+        return {line.split()[6] for line in table.read().splitlines()[1:]}
 
 
 def sockets_of(pid):

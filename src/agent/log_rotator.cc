@@ -29,7 +29,7 @@ struct LogRotator::Alive {
 struct LogRotator::File {
   LogRotation rotation;
   RotationStatus status;
-  std::shared_ptr<UniqueFd> folder;  // held while we rotate here
+  UniqueFd lock;  // held while we rotate it
   bool leftovers_found = false;
   std::vector<std::string> moved;    // not confirmed by the master yet
   size_t asked = 0;                  // the first so many of `moved` are being asked for
@@ -69,7 +69,6 @@ void LogRotator::set_rules(const std::vector<RotationRule>& rules) {
     files.emplace(rule.path, std::move(file));
   }
   files_ = std::move(files);
-  std::erase_if(folders_, [](const auto& entry) { return entry.second.use_count() == 1; });
 }
 
 void LogRotator::tick(int64_t now_us) {
@@ -78,11 +77,11 @@ void LogRotator::tick(int64_t now_us) {
   for (auto& [path, file] : files_) {
     const bool pausing = now_us_ < file->look_not_before_us;
     if (!pausing) {
-      if (!hold_folder(*file)) continue;
+      if (!hold(*file)) continue;
       find_leftovers(*file);
       look(*file);
     }
-    if (!file->folder) continue;
+    if (!file->lock) continue;
     pack_next(*file);
     if (now_us_ >= file->prune_at_us) prune(*file);
     unconfirmed |= !file->moved.empty();
@@ -90,22 +89,15 @@ void LogRotator::tick(int64_t now_us) {
   if (unconfirmed && !reopening_ && now_us_ >= reopen_not_before_us_) ask_reopen();
 }
 
-// Every log of a folder has a share in holding it.
-bool LogRotator::hold_folder(File& file) {
-  if (file.folder) return true;
-  const std::string folder = folder_of(file.status.path);
-  std::shared_ptr<UniqueFd>& held = folders_[folder];
-  if (!held) {
-    Result<UniqueFd> lock = lock_folder(folder);
-    if (!lock) {
-      failed(file, lock.error().message);
-      return false;
-    }
-    if (!*lock) return false;  // another agent rotates here, and will end some day
-    held = std::make_shared<UniqueFd>(std::move(*lock));
+bool LogRotator::hold(File& file) {
+  if (file.lock) return true;
+  Result<UniqueFd> lock = lock_log(file.status.path);
+  if (!lock) {
+    failed(file, lock.error().message);
+    return false;
   }
-  file.folder = held;
-  return true;
+  file.lock = std::move(*lock);
+  return static_cast<bool>(file.lock);  // else another agent rotates it, and will end some day
 }
 
 void LogRotator::find_leftovers(File& file) {

@@ -12,7 +12,7 @@
 // Logs are looked at by stat() once a second. A log's age counts from the making of the file, as
 // the file system tells it, which a restart of the agent does not change; where it does not tell,
 // from the last rotation, and where there is none, from when the agent first saw it. Packing is
-// done on a thread of its own. Of two agents (an upgrade) one rotates: the first to lock a folder.
+// done on a thread of its own. Of two agents (an upgrade) one rotates: the first to lock a log.
 //
 // A failure is said once, and what failed is tried again after a pause that grows to a minute.
 #pragma once
@@ -75,7 +75,7 @@ class LogRotator {
   struct File;
   struct Alive;
 
-  bool hold_folder(File& file);
+  bool hold(File& file);
   void find_leftovers(File& file);
   void look(File& file);
   int64_t age_of(File& file, const LogFileState& state) const;
@@ -90,8 +90,7 @@ class LogRotator {
   JobThread& packing_;
   std::function<void(Reopened)> reopen_;
   std::shared_ptr<Alive> alive_;  // what callbacks look at before they touch this object
-  std::map<std::string, std::unique_ptr<File>> files_;        // by path
-  std::map<std::string, std::shared_ptr<UniqueFd>> folders_;  // that we hold
+  std::map<std::string, std::unique_ptr<File>> files_;  // by path
   int64_t now_us_ = 0;
   bool reopening_ = false;
   int64_t reopen_not_before_us_ = 0;

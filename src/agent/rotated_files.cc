@@ -4,8 +4,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -14,6 +15,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 
@@ -372,12 +374,24 @@ Result<void> remove_partial(const std::string& folder, const RotatedFile& file) 
   return {};
 }
 
-Result<UniqueFd> lock_folder(const std::string& folder) {
-  UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return about("open", folder);
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  if (errno == EWOULDBLOCK) return UniqueFd();
-  return about("lock", folder);
+Result<UniqueFd> lock_log(const std::string& path) {
+  struct stat info {};
+  const std::string folder = folder_of(path);
+  if (stat(folder.c_str(), &info) != 0) return about("examine", folder);
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : base_of(path)) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  const std::string name =
+      fmt::format("gatehouse rotation {:x} {:x} {:016x}", info.st_dev, info.st_ino, hash);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  // A leading zero byte makes the name abstract.
+  name.copy(address.sun_path + 1, sizeof(address.sun_path) - 1);
+  UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd) return about("lock", path);
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0) return fd;
+  if (errno == EADDRINUSE) return UniqueFd();
+  return about("lock", path);
 }
 
 }  // namespace gatehouse

@@ -93,7 +93,8 @@ Result<void> remove_rotated(const std::string& folder, const RotatedFile& file);
 // Removes what a compression that never ended left.
 Result<void> remove_partial(const std::string& folder, const RotatedFile& file);
 
-// Holds the folder for one process that rotates; none where another process has it.
-Result<UniqueFd> lock_folder(const std::string& folder);
+// Holds the log for one process that rotates it; none where another process does. It is a name in
+// the kernel (an abstract unix address), so that nothing stays behind in any folder.
+Result<UniqueFd> lock_log(const std::string& path);
 
 }  // namespace gatehouse

@@ -15,8 +15,10 @@ Error about(std::string_view part, std::string_view problem) {
 // One value of a rotation, with its smallest legal value.
 template <typename T>
 Result<void> set_part(std::string_view name, std::string_view text, T low, T& into) {
-  if (text.empty()) return about(name, "no value");
-  Result<T> value = ValueType<T>::parse(text);
+  const std::string_view word = take_word(text);
+  if (word.empty()) return about(name, "no value");
+  if (!text.empty()) return about(name, "more than one value; parts are separated by commas");
+  Result<T> value = ValueType<T>::parse(word);
   if (!value) return about(name, value.error().message);
   if (*value < low) return about(name, "too small");
   into = *value;

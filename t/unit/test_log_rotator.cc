@@ -249,7 +249,7 @@ Test(log_rotator, old_ones_go_with_time_also_without_a_rotation) {
 
 Test(log_rotator, of_two_agents_one_rotates) {
   Stage stage;
-  Result<UniqueFd> other = lock_folder(stage.folder.path);
+  Result<UniqueFd> other = lock_log(stage.folder.log());
   stage.rule("size 1k");
   stage.log(kLines);
   stage.tick();
@@ -259,12 +259,12 @@ Test(log_rotator, of_two_agents_one_rotates) {
   cr_assert_eq(stage.asked.size(), 1);
 }
 
-Test(log_rotator, a_rule_that_goes_lets_the_folder_go) {
+Test(log_rotator, a_rule_that_goes_lets_the_log_go) {
   Stage stage;
   stage.rule("size 1k");
   stage.tick();
   stage.rotator->set_rules({});
-  Result<UniqueFd> other = lock_folder(stage.folder.path);
+  Result<UniqueFd> other = lock_log(stage.folder.log());
   cr_assert(other.ok() && *other);
 }
 

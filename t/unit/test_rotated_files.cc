@@ -232,16 +232,18 @@ Test(rotated_files, the_list_joins_what_belongs_to_one_file) {
   cr_assert_eq(folder.names().size(), 4);
 }
 
-Test(rotated_files, one_holds_a_folder_at_a_time) {
+Test(rotated_files, one_holds_a_log_at_a_time) {
   const LogFolder folder;
-  Result<UniqueFd> first = lock_folder(folder.path);
+  Result<UniqueFd> first = lock_log(folder.log());
   cr_assert(first.ok() && *first);
-  Result<UniqueFd> second = lock_folder(folder.path);
+  Result<UniqueFd> second = lock_log(folder.path + "/../" + base_of(folder.path) + "/access.log");
   cr_assert(second.ok() && !*second);
+  Result<UniqueFd> other = lock_log(folder.path + "/other.log");
+  cr_assert(other.ok() && *other);
   first->reset();
-  second = lock_folder(folder.path);
+  second = lock_log(folder.log());
   cr_assert(second.ok() && *second);
-  cr_assert(!lock_folder(folder.path + "/none").ok());
+  cr_assert(!lock_log(folder.path + "/none/access.log").ok());
 }
 
 }  // namespace gatehouse

@@ -141,11 +141,12 @@ std::string versions_text(const json& versions) {
     const std::string error = control_text(version, "error");
     std::string first_line = indented(error.substr(0, error.find('\n')), "");
     first_line.erase(first_line.find_last_not_of('\n') + 1);
-    rows.push_back({std::to_string(control_number(version, "number")),
-                    generation == 0 ? "" : std::to_string(generation),
-                    format_time(static_cast<int64_t>(control_number(version, "time_us"))),
-                    control_text(version, "outcome"), control_text(version, "by"),
-                    hash_text(version), first_line});
+    rows.push_back(
+        {std::to_string(control_number(version, "number")),
+         generation == 0 ? "" : std::to_string(generation),
+         format_time(static_cast<int64_t>(control_number(version, "time_us"))),
+         control_text(version, "outcome") + (control_flag(version, "running") ? ", serving" : ""),
+         control_text(version, "by"), hash_text(version), first_line});
   }
   if (rows.size() == 1) return "no configuration has been kept\n";
   const bool errors = std::any_of(rows.begin() + 1, rows.end(),

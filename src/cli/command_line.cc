@@ -65,34 +65,34 @@ struct Option {
   std::string_view name, other;
   uint32_t commands;  // that it goes with
   bool takes_value;
-  void (*set)(CommandLine& line, std::string value);
+  void (*set)(CommandLine& line, const std::string& value);
 };
 constexpr Option kOptions[] = {
     {"-c", "--config", kEvery, true,
-     [](CommandLine& line, std::string value) {
-       line.config = std::move(value);
+     [](CommandLine& line, const std::string& value) {
+       line.config = value;
        line.config_given = true;
      }},
     {"--control", "", kAsking, true,
-     [](CommandLine& line, std::string value) { line.control = std::move(value); }},
+     [](CommandLine& line, const std::string& value) { line.control = value; }},
     {"--foreground", "", kReadingConfig, false,
-     [](CommandLine& line, std::string) { line.foreground = true; }},
+     [](CommandLine& line, const std::string&) { line.foreground = true; }},
     {"--json", "", kConfigCommands | bits(Command::kStatus, Command::kExplain), false,
-     [](CommandLine& line, std::string) { line.json = line.explain.json = true; }},
+     [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
     {"--no-wait", "", bit(Command::kSignal), false,
-     [](CommandLine& line, std::string) { line.wait = false; }},
+     [](CommandLine& line, const std::string&) { line.wait = false; }},
     {"--running", "", bit(Command::kExplain), false,
-     [](CommandLine& line, std::string) { line.running = true; }},
+     [](CommandLine& line, const std::string&) { line.running = true; }},
     {"-H", "--header", bit(Command::kExplain), true,
-     [](CommandLine& line, std::string value) { line.explain.fields.push_back(std::move(value)); }},
+     [](CommandLine& line, const std::string& value) { line.explain.fields.push_back(value); }},
     {"--client", "", bit(Command::kExplain), true,
-     [](CommandLine& line, std::string value) { line.explain.client = std::move(value); }},
+     [](CommandLine& line, const std::string& value) { line.explain.client = value; }},
     {"--listener", "", bit(Command::kExplain), true,
-     [](CommandLine& line, std::string value) { line.explain.listener = std::move(value); }},
+     [](CommandLine& line, const std::string& value) { line.explain.listener = value; }},
     {"--cancel", "", bit(Command::kUpgrade), false,
-     [](CommandLine& line, std::string) { line.cancel = true; }},
+     [](CommandLine& line, const std::string&) { line.cancel = true; }},
     {"--man", "", bit(Command::kReference), false,
-     [](CommandLine& line, std::string) { line.man = true; }},
+     [](CommandLine& line, const std::string&) { line.man = true; }},
 };
 
 std::string quoted(std::string_view text) {

@@ -68,6 +68,7 @@ Result<void> run_diff(const std::string& from_text, const std::string& from_labe
                                     fmt::format("/proc/self/fd/{}", from->get()),
                                     fmt::format("/proc/self/fd/{}", to->get())};
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   std::fflush(stdout);

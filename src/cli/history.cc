@@ -22,7 +22,7 @@ using nlohmann::json;
 using Command = CommandLine::Command;
 
 constexpr Duration kTimeout{30'000};
-constexpr Duration kRollbackTimeout{600'000};
+constexpr Duration kRollbackTimeout = std::chrono::hours(4);  // as that of a reload
 constexpr uint64_t kListMax = 100;
 // A hash tells versions apart by its beginning.
 constexpr size_t kHashShown = 12;

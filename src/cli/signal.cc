@@ -16,8 +16,9 @@ namespace gatehouse {
 namespace {
 
 constexpr Duration kConnectTimeout{10'000};
-// The master bounds each step of these itself; this is for one that hangs.
-constexpr Duration kLongTimeout{600'000};
+// The master bounds each step of these itself, by timeouts of up to an hour; this is for one that
+// hangs.
+constexpr Duration kLongTimeout = std::chrono::hours(4);
 constexpr Duration kShortTimeout{60'000};
 // A graceful stop takes what drain_timeout allows: the gateway knows it, we only wait.
 constexpr Duration kNoTimeout = std::chrono::hours(24 * 365);

@@ -5,10 +5,13 @@ pages are read by groff without a warning. The configurations of README.md and g
 are tested, and the README's commands are run, with paths and addresses put where any user may
 write and listen.
 """
+import json
 import os
+import pathlib
 import re
 import shlex
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -57,6 +60,10 @@ def put(config, folder):
     config = config.replace("/var/log/gatehouse/", f"{folder}/").replace("/run/", f"{folder}/")
     config = config.replace("/etc/gatehouse/", f"{folder}/")
     config = config.replace("0.0.0.0:80 [::]:80", "127.0.0.1:0")
+    if "control " not in config:
+        config = config.replace("[gatehouse]\n", f"[gatehouse]\ncontrol = {folder}/control.sock\n")
+    if "[agent]" not in config:
+        config += f"\n[agent]\nstate = {folder}/state\nlisten = none\n"
     path = os.path.join(folder, "gatehouse.conf")
     with open(path, "w", encoding="utf-8") as file:
         file.write(config)
@@ -113,32 +120,50 @@ def test_configurations_of_the_readme(tmp_path):
         assert_accepted(put(config, str(tmp_path)))
 
 
-def test_commands_of_the_readme(tmp_path):
-    config = put(max(readme_configs(), key=len), str(tmp_path))
+@pytest.fixture
+def open_folder():
+    """A folder in which the agent, which has a user of its own, can make that of its state."""
+    with tempfile.TemporaryDirectory(prefix="gatehouse-conf-") as path:
+        os.chmod(path, 0o777)
+        yield pathlib.Path(path)
+
+
+def test_commands_of_the_readme(open_folder):
+    config = put(max(readme_configs(), key=len), str(open_folder))
     commands = [[word if word != "FILE" else config for word in command]
                 for command in readme_commands()]
     starts = [command for command in commands if command == ["-c", config]]
-    signals = [command for command in commands if command[0] == "-s"]
-    assert len(starts) == 1 and len(signals) == 1
+    asking = [command for command in commands if command[0] in ("-s", "status", "config")]
+    assert len(starts) == 1 and [command[:2] for command in asking][-1] == ["-s", "quit"]
     for command in commands:
-        if command in starts + signals or "--foreground" in command:
+        if command in starts + asking or "--foreground" in command:
             continue
         done = gatehouse(*command)
         assert done.stderr == "" and done.returncode == 0 and done.stdout, command
 
-    assert_starts(starts[0], config, signals[0], tmp_path)
+    assert_starts(starts[0], config, asking, open_folder)
 
 
-def assert_starts(start, config, stop, folder):
+def assert_starts(start, config, asking, folder):
+    """`asking`: what is asked of the running gateway, the stop at last."""
     started = gatehouse(*start)
     try:
         assert started.returncode == 0, started.stderr
+        wait(lambda: json.loads(gatehouse("status", "--json", "-c", config).stdout)["agent"]["state"]
+             == "ready", "the agent is not ready")
+        for command in asking[:-1]:
+            done = gatehouse(*command)
+            assert done.stderr == "" and done.returncode == 0 and done.stdout, command
         reopened = gatehouse("-s", "reopen", "-c", config)
         assert reopened.stderr == "" and reopened.returncode == 0
     finally:
-        stopped = gatehouse(*stop)
+        stopped = gatehouse(*asking[-1])
     assert stopped.stderr == "" and stopped.returncode == 0
+    wait(lambda: not (folder / "gatehouse.pid").exists(), "the gateway has not stopped")
+
+
+def wait(condition, problem):
     until = time.monotonic() + 20
-    while (folder / "gatehouse.pid").exists():
-        assert time.monotonic() < until, "the gateway has not stopped"
+    while not condition():
+        assert time.monotonic() < until, problem
         time.sleep(0.02)

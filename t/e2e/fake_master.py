@@ -1,4 +1,4 @@
-"""A stand-in for the master at its control socket, and messages by hand."""
+"""A stand-in for the master at its control socket, and messages by hand, for the command line's tests."""
 import array
 import json
 import os

@@ -113,6 +113,10 @@ bool Agent::run() {
   for (const auto& thread : {&state.checking, &state.disk, &state.packing}) (*thread)->cancel();
   // The tick wakes the loop at least once a second.
   while (!idle() && state.loop->now() < end) state.loop->turn(true);
+  // One that came in the last moment must not kill when the mask goes with the intake.
+  for (const int late : {SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGINT}) {
+    ::signal(late, SIG_IGN);
+  }
   GH_LOG(kInfo, "ended");
   return idle();
 }

@@ -90,7 +90,8 @@ class AgentMaster:
         """As the master does it; also where the agent has ended already, as the test wanted."""
         if self.process.poll() is None:
             self.channel.shutdown(socket.SHUT_RDWR)
-        assert self.process.wait(timeout=DEADLINE) == self.expected_code, self.log()
+        code = self.process.wait(timeout=DEADLINE)
+        assert code == self.expected_code, (code, self.log())
 
     def kill(self):
         if self.process.poll() is None:

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -26,6 +25,7 @@
 #include <vector>
 
 #include "agent/agent.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
 #include "core/process_title.h"
@@ -69,11 +69,8 @@ bool is_seqpacket(int fd) {
 }
 
 std::string metrics_text(const Metrics& metrics) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
   fmt::memory_buffer text;
-  write_prometheus(
-      take_snapshot(metrics, std::chrono::duration_cast<std::chrono::microseconds>(now).count()),
-      text);
+  write_prometheus(take_snapshot(metrics, wall_clock_us()), text);
   return fmt::to_string(text);
 }
 

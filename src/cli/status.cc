@@ -10,6 +10,7 @@
 
 #include "cli/format.h"
 #include "cli/gateway.h"
+#include "core/clock.h"
 #include "core/control_message.h"
 
 namespace gatehouse {
@@ -18,12 +19,6 @@ namespace {
 using nlohmann::json;
 
 constexpr Duration kTimeout{10'000};
-
-int64_t wall_now_us() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000;
-}
 
 std::string line_of(std::string_view what, const std::string& text) {
   return text.empty() ? std::string() : fmt::format("  {:<14}  {}\n", what, text);
@@ -151,7 +146,7 @@ int run_status(const CommandLine& line) {
   if (line.json) {
     print_json(reply->body);
   } else {
-    std::fputs(status_text(reply->body, wall_now_us()).c_str(), stdout);
+    std::fputs(status_text(reply->body, wall_clock_us()).c_str(), stdout);
   }
   return kExitOk;
 }

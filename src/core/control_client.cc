@@ -1,5 +1,6 @@
 // Connecting, asking and waiting. See control_client.h.
 #include "core/control_client.h"
+#include "core/clock.h"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -15,12 +16,6 @@
 
 namespace gatehouse {
 namespace {
-
-Moment monotonic_now() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return Moment{int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000};
-}
 
 // True where the descriptor is ready before the deadline; errno tells otherwise, 0 for too late.
 bool wait_for(int fd, short events, Moment deadline) {

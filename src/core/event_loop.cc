@@ -7,17 +7,12 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "core/clock.h"
 #include "core/log.h"
 
 namespace gatehouse {
 
 namespace {
-
-int64_t clock_us(clockid_t clock) {
-  timespec ts{};
-  clock_gettime(clock, &ts);
-  return int64_t{ts.tv_sec} * 1'000'000 + ts.tv_nsec / 1000;
-}
 
 // libevent's own complaints belong into the error log, not on standard error.
 void log_libevent(int severity, const char* message) {

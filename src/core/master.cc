@@ -5,17 +5,16 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/master_process.h"
 #include "core/process_privileges.h"
@@ -32,22 +31,8 @@ constexpr Duration kStopTimeout{5'000};
 constexpr Duration kDrainGrace{1'000};
 // After that a reopen is over, though some worker has not answered.
 constexpr Duration kReopenTimeout{5'000};
-// How long a new master waits for the pid file of the old one that lets go of it.
-constexpr Duration kPidFileTimeout{5'000};
 // Between two looks at the workers where the kernel cannot wait for them.
 constexpr int kShortWaitMs = 100;
-
-Moment monotonic_now() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return Moment{int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000};
-}
-
-int64_t wall_now_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 // A start-up error is wanted where the command was typed, also once the log goes to a file.
 void report_start_error(const std::string& message) {
@@ -67,7 +52,7 @@ Master::Master(MasterStart start, SharedMemory& shared, const MasterCalls& calls
       daemon_(std::move(daemon)),
       signals_(std::move(signals)),
       control_([this](ControlRequest request) { on_control(std::move(request)); }),
-      started_us_(wall_now_us()) {}
+      started_us_(wall_clock_us()) {}
 
 const ProcessPlan& Master::plan() const {
   return supervisor_ ? supervisor_->current()->plan : first_->plan;
@@ -181,7 +166,7 @@ void Master::wait() {
   supervisor_->add_descriptors(list);
   control_.add_descriptors(list);
   agent_->add_descriptors(list);
-  if (upgrade_.is_running()) {
+  if (upgrade_.talk_fd() >= 0) {
     list.push_back({.fd = upgrade_.talk_fd(), .events = POLLIN, .revents = 0});
   }
   if (start_.handover && start_.handover->talk) {
@@ -215,17 +200,7 @@ void Master::wait() {
 // Moves on where the workers' state or the clock say so. True: the master is done.
 bool Master::advance(Moment now) {
   const bool late = deadline_ && *deadline_ <= now;
-  if (start_.handover && start_.handover->talk) {
-    const UpgradeHeard heard = hear_upgrade_word(start_.handover->talk.get());
-    if (heard.closed) {
-      // The old master has ended, and its workers have: their rows are free.
-      start_.handover->talk.reset();
-      supervisor_->free_rows(start_.handover->rows);
-    }
-    if (phase_ == Phase::kAwaiting && (heard.closed || heard.word == UpgradeWord::kGo)) {
-      take_charge();
-    }
-  }
+  if (start_.handover && start_.handover->talk) hear_old_master();
   switch (phase_) {
     case Phase::kStarting:
       if (supervisor_->failed_early()) {
@@ -243,7 +218,7 @@ bool Master::advance(Moment now) {
     case Phase::kDraining:
     case Phase::kStopping:
     case Phase::kKilling:
-      if (supervisor_->none_alive() && agent_->is_gone()) return true;
+      if (supervisor_->none_alive() && agent_->is_gone() && !upgrade_.is_unconfirmed()) return true;
       if (late) kill_now();
       break;
   }
@@ -273,28 +248,18 @@ void Master::finish_start() {
 void Master::take_charge() {
   phase_ = Phase::kRunning;
   deadline_.reset();
-  if (start_.handover && !plan().pid_file.empty()) {
-    const Moment until = monotonic_now() + kPidFileTimeout;
-    for (;;) {
-      Result<PidFile> pid_file = PidFile::acquire(plan().pid_file);
-      if (pid_file) {
-        pid_file_ = std::move(*pid_file);
-        break;
-      }
-      if (monotonic_now() >= until) {
-        GH_LOG(kError, "upgrade: {}", pid_file.error().message);
-        break;
-      }
-      poll(nullptr, 0, 10);
-    }
-  }
+  if (start_.handover) inherit_pid_file();
   open_control(start_.handover.has_value());
+  if (start_.handover && start_.handover->talk) {
+    // The old master has waited with its answer to whoever asked for the upgrade.
+    (void)say_upgrade_word(start_.handover->talk.get(), UpgradeWord::kInCharge);
+  }
   GH_LOG(kNotice, "started: {} workers, {} listening sockets", supervisor_->size(),
          sockets_.count());
   agent_->serve(supervisor_->current());
   AgentProcess::Record record;
   record.body = {{"generation", first_->number},
-                 {"time_us", wall_now_us()},
+                 {"time_us", wall_clock_us()},
                  {"by", start_.handover ? "upgrade" : "start"},
                  {"outcome", "applied"},
                  {"error", ""}};
@@ -406,57 +371,6 @@ void Master::watch_reopen(Moment now) {
                : control_error("some worker has not said that it writes to the new files"));
   }
   begin_reopen();
-}
-
-// ---- Upgrade ------------------------------------------------------------------------------------
-
-void Master::begin_upgrade() {
-  std::string refusal;
-  if (phase_ != Phase::kRunning) {
-    refusal = "the gateway is " + std::string(phase_name());
-  } else if (upgrade_.is_running()) {
-    refusal = "an upgrade is under way";
-  } else if (!reload_->is_idle()) {
-    refusal = "a reload is under way";
-  } else {
-    Upgrade::Inheritance inheritance;
-    inheritance.generation = supervisor_->current()->number;
-    inheritance.shared_fd = shared_.fd();
-    inheritance.rows = supervisor_->rows_in_use();
-    inheritance.sockets = sockets_.hand_down();
-    const Result<void> begun =
-        upgrade_.start(inheritance, monotonic_now() + plan().upgrade_timeout);
-    if (begun) return;
-    refusal = begun.error().message;
-  }
-  GH_LOG(kError, "upgrade: refused: {}", refusal);
-  for (const auto& reply : std::exchange(upgrade_asked_, {})) reply(control_error(refusal));
-}
-
-void Master::watch_upgrade(Moment now) {
-  switch (upgrade_.turn(now)) {
-    case Upgrade::Outcome::kPending:
-      return;
-    case Upgrade::Outcome::kFailed:
-      GH_LOG(kError, "upgrade: failed, this master carries on: {}", upgrade_.failure());
-      for (const auto& reply : std::exchange(upgrade_asked_, {})) {
-        reply(control_error(upgrade_.failure()));
-      }
-      return;
-    case Upgrade::Outcome::kReady:
-      break;
-  }
-  GH_LOG(kNotice, "upgrade: process {} is in charge; this master drains", upgrade_.pid());
-  handed_over_ = true;
-  pid_file_ = PidFile();
-  sockets_.keep_paths();
-  control_.hand_over();
-
-  for (const auto& reply : std::exchange(upgrade_asked_, {})) {
-    reply(control_ok({{"pid", upgrade_.pid()}}));
-  }
-  upgrade_.hand_over();
-  drain();
 }
 
 // ---- systemd ------------------------------------------------------------------------------------

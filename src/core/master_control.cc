@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/master_process.h"
 
@@ -21,12 +22,6 @@ using Json = nlohmann::json;
 constexpr Duration kHistoryTimeout{10'000};
 constexpr Duration kExplainTimeout{10'000};
 constexpr size_t kExplanationsMax = 8;
-
-Moment monotonic_now() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return Moment{int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000};
-}
 
 std::string who_asks(const ControlRequest& request) {
   return fmt::format("uid {} pid {}", request.uid, request.pid);

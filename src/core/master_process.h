@@ -1,5 +1,6 @@
 // The master's parts and its phases. master.cc has the loop and the phases, master_control.cc what
-// the control socket and the agent ask. Nobody else includes this.
+// the control socket and the agent ask, master_upgrade.cc both sides of an upgrade. Nobody else
+// includes this.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +53,8 @@ class Master {
   void watch_reopen(Moment now);
   void begin_upgrade();
   void watch_upgrade(Moment now);
+  void hear_old_master();
+  void inherit_pid_file();
   void notify_service();
   const ProcessPlan& plan() const;
 

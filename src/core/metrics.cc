@@ -4,11 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <unordered_map>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/log.h"
 
 namespace gatehouse {
@@ -80,12 +80,6 @@ std::string stored_name(std::string_view name) {
 
 Error no_room(const Error& cause) {
   return Error{cause.message + "; a smaller metric_series helps too"};
-}
-
-int64_t wall_clock_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
 }
 
 class SharedMetrics final : public Metrics {

@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/sealed_bytes.h"
 
@@ -31,12 +31,6 @@ std::string text_of(const std::vector<Error>& errors) {
 }
 
 }  // namespace
-
-int64_t Reload::wall_clock_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 std::string_view Reload::step_name() const {
   switch (step_) {

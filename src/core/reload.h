@@ -32,6 +32,7 @@
 #include "core/agent_process.h"
 #include "core/check_answer.h"
 #include "core/child_task.h"
+#include "core/clock.h"
 #include "core/config_source.h"
 #include "core/master.h"
 #include "core/master_generation.h"
@@ -119,7 +120,6 @@ class Reload {
   std::vector<std::string> warnings_;
   Last last_;
   int64_t generation_us_ = wall_clock_us();
-  static int64_t wall_clock_us();
 };
 
 }  // namespace gatehouse

@@ -33,8 +33,11 @@ using Json = nlohmann::json;
 constexpr char kVariable[] = "GATEHOUSE_HANDOVER";
 constexpr int kVersion = 1;
 constexpr size_t kHandoverMax = size_t{16} << 20;
+// How long the old master waits to hear that the new one is in charge, before it answers all the
+// same.
+constexpr Duration kConfirmTimeout{10'000};
 constexpr size_t kWordMax = 8192;
-constexpr std::string_view kWords[] = {"ready", "go", "failed"};
+constexpr std::string_view kWords[] = {"ready", "go", "in-charge", "failed"};
 
 // The program's file as it is now, which may be another one than this process runs.
 std::string own_program() {
@@ -212,6 +215,15 @@ Result<void> Upgrade::start(const Inheritance& inheritance, Moment deadline) {
 }
 
 Upgrade::Outcome Upgrade::turn(Moment now) {
+  if (is_unconfirmed()) {
+    const UpgradeHeard heard = hear_upgrade_word(talk_.get());
+    // The channel itself stays open until this process ends: its end is a message, too.
+    if (heard.word != UpgradeWord::kInCharge && !heard.closed && now < deadline_) {
+      return Outcome::kPending;
+    }
+    confirmed_ = std::move(talk_);
+    return Outcome::kInCharge;
+  }
   if (!is_running()) return Outcome::kPending;
   if (!cancelled_.empty()) return fail(cancelled_);
   const UpgradeHeard heard = hear_upgrade_word(talk_.get());
@@ -248,8 +260,9 @@ Upgrade::Outcome Upgrade::fail(const std::string& why) {
   return Outcome::kFailed;
 }
 
-void Upgrade::hand_over() {
+void Upgrade::hand_over(Moment now) {
   in_charge_ = true;
+  deadline_ = now + kConfirmTimeout;
   if (Result<void> said = say_upgrade_word(talk_.get(), UpgradeWord::kGo); !said) {
     GH_LOG(kError, "upgrade: {}", said.error().message);
   }
@@ -260,6 +273,7 @@ void Upgrade::cancel(const std::string& why) {
 }
 
 std::optional<Moment> Upgrade::deadline() const {
+  if (is_unconfirmed()) return deadline_;
   if (!is_running()) return std::nullopt;
   return cancelled_.empty() ? deadline_ : Moment{0};
 }

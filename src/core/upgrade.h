@@ -3,10 +3,10 @@
 //   old master                                   new master
 //   start(): forks, execs the program's file ──▶ Handover::take(): sockets, segment, rows
 //                                                compiles its configuration, starts its workers
-//   learns it, lets go of pid file     ◀── ready ──  all of them accept, beside the old ones
-//   and control socket
-//                                      ── go ──▶  takes both, starts its agent, is the master
-//   drains and exits                      end ──▶  the rows of the old workers are free
+//   lets go of the pid file            ◀── ready ──  all of them accept, beside the old ones
+//   drains                                ── go ──▶  takes pid file and control socket,
+//   answers who asked             ◀── in-charge ──  starts its agent, is the master
+//   exits                                   end ──▶  the rows of the old workers are free
 //
 // The two talk over a socket pair, in words. Both sides' workers accept from the same sockets, so
 // no queue is lost; both count in the same segment, each in rows of its own. Where the new program
@@ -45,7 +45,7 @@ struct Handover {
 };
 
 // The words that the two masters say to each other: one packet each, "failed" with a text behind.
-enum class UpgradeWord : uint8_t { kReady, kGo, kFailed };
+enum class UpgradeWord : uint8_t { kReady, kGo, kInCharge, kFailed };
 Result<void> say_upgrade_word(int talk, UpgradeWord word, std::string_view text = {});
 struct UpgradeHeard {
   bool closed = false;  // the other one is gone
@@ -73,21 +73,25 @@ class Upgrade {
   bool is_running() const { return pid_ >= 0 && !in_charge_; }
   pid_t pid() const { return pid_; }
 
-  enum class Outcome : uint8_t { kPending, kReady, kFailed };
-  // To be asked on SIGCHLD, on talk's readiness and at the deadline. kFailed: it has been killed
-  // and reaped, and failure() says why.
+  enum class Outcome : uint8_t { kPending, kReady, kInCharge, kFailed };
+  // To be asked on SIGCHLD, on talk's readiness and at the deadline; each outcome comes once.
+  // kReady: hand_over() is next, then kInCharge follows. kFailed: it has been killed and reaped,
+  // and failure() says why.
   Outcome turn(Moment now);
   const std::string& failure() const { return failure_; }
   int talk_fd() const { return talk_.get(); }
   std::optional<Moment> deadline() const;
-  // After kReady: the new master is in charge from now on.
-  void hand_over();
+  // After kReady: there is no way back.
+  void hand_over(Moment now);
+  // It was handed over, and has not said that it is in charge.
+  bool is_unconfirmed() const { return in_charge_ && talk_; }
   void cancel(const std::string& why);  // then turn() gives kFailed
 
  private:
   Outcome fail(const std::string& why);
   pid_t pid_ = -1;
   UniqueFd talk_;
+  UniqueFd confirmed_;  // the same, when all has been said; its end tells that we have ended
   Moment deadline_{};
   bool in_charge_ = false;
   std::string cancelled_;

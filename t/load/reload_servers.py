@@ -17,6 +17,8 @@ from gateway import PROGRAM, Gateway, run_gatehouse
 from processes import descendants, footprints, is_alive, title_of
 from waiting import eventually
 
+# Whom root's gateway runs its workers and its agent as, where it is not told.
+AGENT_USER, AGENT_GROUP = "nobody", "nogroup"
 ASKED = 24      # connections that are asked for the marker: more than any test has workers
 
 
@@ -139,8 +141,9 @@ class GatehouseServer(Server):
                          + settings)
         self.more = more
         if agent:
-            os.makedirs(self.state, exist_ok=True)
-            os.chmod(self.state, 0o777)      # the agent may run as another user
+            os.makedirs(self.state, mode=0o700, exist_ok=True)
+            if os.geteuid() == 0:
+                shutil.chown(self.state, AGENT_USER, AGENT_GROUP)
             self.settings += "agent = on\n"
             self.more += f"\n[agent]\nstate = {self.state}\nlisten = none\n"
         self.gateway = None
@@ -159,9 +162,15 @@ class GatehouseServer(Server):
 
     @property
     def master(self):
-        """The serving master: another process after an upgrade."""
-        with open(f"{self.folder}/pid") as file:
-            return int(file.read())
+        """The serving master: another process after an upgrade, while which there may be no file
+        for a moment."""
+        def read():
+            try:
+                with open(f"{self.folder}/pid") as file:
+                    return int(file.read() or "0")
+            except FileNotFoundError:
+                return None
+        return eventually(read, "there is a file with the process id", 10)
 
     def write(self, n, more=""):
         self.gateway.write_config(self.text(n) + more)
@@ -218,7 +227,7 @@ class GatehouseServer(Server):
     def kill(self):
         try:
             os.kill(self.master, signal.SIGKILL)
-        except (OSError, ValueError):
+        except (OSError, AssertionError):
             pass
         self.gateway.kill()
 

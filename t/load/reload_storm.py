@@ -15,6 +15,7 @@ class Storm:
         self.reloads = []           # Reload
         self.wrong = []             # what should not have been: text
         self.first = self.last = None   # {pid: Footprint} at FIRST and at the end
+        self.sizes = []             # after each reload: {pid: KiB of memory of its own}
         self.processes_most = 0
         self.total = None           # of the load client
         self.asked = 0              # further requests that were answered
@@ -26,9 +27,12 @@ class Storm:
     def report(self, name):
         times = sorted(reload.returned for reload in self.reloads)
         everywhere = sorted(r.everywhere for r in self.reloads if r.everywhere is not None)
+        slowest = max(self.reloads, key=lambda reload: reload.returned)
         lines = [f"{name}: {len(self.reloads)} reloads"
                  f" ({sum(r.code != 0 for r in self.reloads)} refused)",
                  "  the command returned after " + spread(times)]
+        lines.append(f"  the slowest was number {self.reloads.index(slowest) + 1}, begun at"
+                     f" {slowest.began:.3f}")
         if everywhere:
             lines.append("  all were answered by the new configuration after " + spread(everywhere))
         if self.total:
@@ -43,6 +47,11 @@ class Storm:
             for before, after in self.grown():
                 lines.append(f"    {after}; at reload {FIRST}: {before.alone} alone, {before.shared}"
                              f" shared, {before.pss} pss, {before.kept} kept")
+            for before, _ in self.grown():
+                some = [sizes.get(before.pid, 0) for sizes in self.sizes[FIRST - 1::20]]
+                lines.append(f"    {before.title}: KiB alone every 20 reloads: {some}")
+        lines += [f"  late: {kind} at {at / 1e6:.3f}" for kind, at, _ in
+                  (self.total["failed"][:3] if self.total else [])]
         lines += [f"  WRONG: {text}" for text in self.wrong[:20]]
         return "\n".join(lines)
 
@@ -61,7 +70,9 @@ def blow(server, load, reloads, *, patience, pause=0.0):
     try:
         for n in range(1, reloads + 1):
             try:
+                began = time.monotonic()
                 result = server.reload(n)
+                result.began = began
                 storm.reloads.append(result)
                 if result.code != 0:
                     storm.wrong.append(f"reload {n}: exit code {result.code}: {result.output}")
@@ -74,6 +85,7 @@ def blow(server, load, reloads, *, patience, pause=0.0):
                 storm.wrong.append(f"reload {n}: {error!r}")
             now = server.footprints()
             storm.processes_most = max(storm.processes_most, len(now))
+            storm.sizes.append({pid: footprint.alone for pid, footprint in now.items()})
             if n == min(FIRST, max(1, reloads - PERIOD)):
                 storm.first = now
             time.sleep(pause)

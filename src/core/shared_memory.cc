@@ -203,8 +203,11 @@ Result<SharedMemory> SharedMemory::create(Bytes size) {
     return Error{fmt::format("cannot make the shared heap: {}", problem.what())};
   }
   // Last, so that nobody attaches to half a segment.
-  std::atomic_thread_fence(std::memory_order_release);
-  std::memcpy(header->magic, kMagic, sizeof kMagic);
+  uint64_t magic;
+  static_assert(sizeof magic == sizeof kMagic);
+  std::memcpy(&magic, kMagic, sizeof magic);
+  std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t*>(header->magic))
+      .store(magic, std::memory_order_release);
   return SharedMemory(std::move(mapping));
 }
 

@@ -34,6 +34,8 @@ Result<std::unique_ptr<BoundGeneration>> GenerationBinder::bind(
     if (Result<void> done = module->attach(*bound); !done) return done.error();
   }
   for (const auto& upstream : bound->generation->upstreams()) {
+    upstream->own_state = std::make_shared<UpstreamState>();
+    upstream->own_state->current.resize(upstream->targets.size());
     for (const UpstreamTarget& target : upstream->targets) {
       bound->target_keys.push_back(TargetStates::key_of(target));
     }

@@ -7,7 +7,9 @@
 // one is made but used by nobody. All that can fail fails here; what is left for the loop is
 // binding the targets' states (in slices), and publishing the pointer.
 //
-// At a worker's start the same code runs on the only thread there is.
+// The helper thread has the allocator's arena of its own. What it makes it also frees, all but log
+// writers: where the loop freed it, it would wait for the arena's lock, which a thread of lower
+// priority may hold while it is not running. The first generation is made on such a thread, too.
 #pragma once
 
 #include <atomic>

@@ -9,9 +9,9 @@ std::string TargetStates::key_of(const UpstreamTarget& target) {
   return target.name + " " + target.address.format();
 }
 
-TargetState& TargetStates::hold(std::string key, SeriesCells& cells) {
+TargetState& TargetStates::hold(const std::string& key, SeriesCells& cells) {
   std::unique_ptr<TargetState>& state = states_[key];
-  if (state == nullptr) state = std::make_unique<TargetState>(loop_, std::move(key), cells, this);
+  if (state == nullptr) state = std::make_unique<TargetState>(loop_, key, cells, this);
   ++state->holders_;
   return *state;
 }

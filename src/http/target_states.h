@@ -27,7 +27,7 @@ class TargetStates {
   static std::string key_of(const UpstreamTarget& target);
 
   // The state of that key, made where there is none. REQUIRES: release() once for each hold().
-  TargetState& hold(std::string key, SeriesCells& cells);
+  TargetState& hold(const std::string& key, SeriesCells& cells);
   void release(TargetState& state);
 
   // Nothing needs the state any more: it goes at the end of this turn, unless it is held by then.

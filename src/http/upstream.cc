@@ -107,8 +107,7 @@ void inherit_state(Upstream& upstream, const Upstream* before) {
     upstream.state = before->state;
     return;
   }
-  upstream.state = std::make_shared<UpstreamState>();
-  upstream.state->current.resize(upstream.targets.size());
+  upstream.state = upstream.own_state;
   if (before == nullptr) return;
   std::unordered_map<std::string_view, int64_t> stand;
   for (size_t i = 0; i < before->targets.size(); ++i) {

@@ -49,7 +49,10 @@ struct Upstream {
   const UpstreamConf* conf = nullptr;
   bool is_inline = false;  // made by a route's `upstream = http://…`
   std::vector<UpstreamTarget> targets;
-  std::shared_ptr<UpstreamState> state;  // null before it is bound to a worker
+  // Bound to a worker; null before. `own_state` is there for where `state` is not inherited: it was
+  // made by the thread that will free it.
+  std::shared_ptr<UpstreamState> state;
+  std::shared_ptr<UpstreamState> own_state;
 };
 
 // A connection to a target, in use or idle. Owned by whoever holds the pointer; while idle by its
@@ -124,8 +127,8 @@ struct UpstreamState {
 };
 
 // Gives `upstream` its state: that of `before` where both have the same targets in the same order,
-// else a new one that goes on where `before` stands with the targets they share. `before` may be
-// null: a new one.
+// else its own, which goes on where `before` stands with the targets they share. `before` may be
+// null. REQUIRES: own_state has a place for each target.
 void inherit_state(Upstream& upstream, const Upstream* before);
 
 // The next target by smooth weighted round robin: over any sum-of-weights picks each target is

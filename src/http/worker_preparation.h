@@ -64,12 +64,12 @@ class Worker::PrepareJob final : public HelperThread::Job {
 // Destroys a generation away from the loop.
 class Worker::FreeJob final : public HelperThread::Job {
  public:
-  explicit FreeJob(std::unique_ptr<Generation> generation) : generation_(std::move(generation)) {}
-  void run() override { generation_.reset(); }
+  explicit FreeJob(std::unique_ptr<BoundGeneration> bound) : bound_(std::move(bound)) {}
+  void run() override { bound_.reset(); }
   void done() override {}
 
  private:
-  std::unique_ptr<Generation> generation_;
+  std::unique_ptr<BoundGeneration> bound_;
 };
 
 }  // namespace gatehouse

@@ -2,6 +2,9 @@
 // worker.h for the phases, bound_generation.h for what is done off the loop.
 #include <algorithm>
 #include <chrono>
+#include <optional>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "core/log.h"
@@ -17,9 +20,9 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 // How long the loop works on targets before other events get their turn.
-constexpr auto kSlice = std::chrono::microseconds(500);
+constexpr auto kSlice = std::chrono::microseconds(100);
 // Targets between two looks at the clock.
-constexpr size_t kTargetsAtOnce = 32;
+constexpr size_t kTargetsAtOnce = 8;
 
 // Calls visit(upstream, target, number) for the targets from `cursor` on, begin(upstream) before
 // those of each. False where the time is up; the cursor tells where to go on.
@@ -58,7 +61,15 @@ Result<void> Worker::bind_first_generation() {
     order.new_fds.emplace_back(log.fd);
   }
   const std::atomic<bool> discarded{false};
-  Result<std::unique_ptr<BoundGeneration>> bound = binder_.bind(std::move(order), discarded);
+  std::optional<Result<std::unique_ptr<BoundGeneration>>> outcome;
+  const auto make = [&] { outcome.emplace(binder_.bind(std::move(order), discarded)); };
+  try {
+    // On a thread, as every later one: what it allocates is then not among what the loop allocates.
+    std::thread(make).join();
+  } catch (const std::system_error&) {
+    make();
+  }
+  Result<std::unique_ptr<BoundGeneration>>& bound = *outcome;
   if (!bound) return bound.error();
   preparation_ = std::make_unique<Preparation>();
   preparation_->bound = std::move(*bound);
@@ -191,7 +202,7 @@ bool Worker::bind_targets(SteadyClock::time_point deadline) {
                                     : before->find_upstream(upstream.name, upstream.is_inline));
       },
       [&](UpstreamTarget& target, size_t number) {
-        target.state = &target_states_.hold(std::move(bound.target_keys[number]), *target.cells);
+        target.state = &target_states_.hold(bound.target_keys[number], *target.cells);
       });
 }
 
@@ -206,7 +217,6 @@ void Worker::work_a_slice() {
       helper_->poke();
       return;
     }
-    preparation_->bound->target_keys = {};
     preparation_->ready = true;
     tell_master(ChannelVerb::kPrepared, preparation_->generation);
   }
@@ -222,7 +232,7 @@ void Worker::work_a_slice() {
       helper_->poke();
       return;
     }
-    helper_->post(std::make_unique<FreeJob>(std::move(retiring.bound->generation)));
+    helper_->post(std::make_unique<FreeJob>(std::move(retiring.bound)));
     retiring_.pop_front();
   }
 }

@@ -310,6 +310,16 @@ class WorkerDriver {
     for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(path)) ++count;
     return count;
   }
+  // How many of them are this file.
+  size_t descriptors_of(const std::string& path) const {
+    size_t count = 0;
+    const std::string all = "/proc/" + std::to_string(pid_) + "/fd";
+    for (const auto& entry : std::filesystem::directory_iterator(all)) {
+      std::error_code gone;
+      if (std::filesystem::read_symlink(entry.path(), gone) == path) ++count;
+    }
+    return count;
+  }
   size_t threads() const {
     size_t count = 0;
     const std::string path = "/proc/" + std::to_string(pid_) + "/task";

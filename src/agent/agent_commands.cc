@@ -78,7 +78,7 @@ void Agent::State::take(ControlRequest request) {
   } else if (command == "validate") {
     validate(std::move(request));
   } else if (command == "store") {
-    store(std::move(request));
+    store(request);
   } else if (command == "current") {
     current(std::move(request));
   } else if (command == "history_list") {
@@ -158,7 +158,7 @@ void Agent::State::keep_checked(uint64_t request, HistoryEntry entry, std::strin
       });
 }
 
-void Agent::State::store(ControlRequest request) {
+void Agent::State::store(const ControlRequest& request) {
   // An attempt whose bytes could not even be read has none.
   Result<std::string> bytes = request.fds.empty() ? std::string() : bytes_of(request);
   if (!bytes) return answer(request.id, control_error(bytes.error().message));

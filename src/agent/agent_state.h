@@ -49,7 +49,7 @@ struct Agent::State {
   void answer(uint64_t request, ControlReply reply);
   void validate(ControlRequest request);
   void keep_checked(uint64_t request, HistoryEntry entry, std::string bytes, UniqueFd told);
-  void store(ControlRequest request);
+  void store(const ControlRequest& request);
   void current(ControlRequest request);
   void history_list(const ControlRequest& request);
   void history_get(const ControlRequest& request);

@@ -1,8 +1,11 @@
 // CheckAnswer as JSON. See check_answer.h.
 #include "core/check_answer.h"
 
+#include <chrono>
 #include <exception>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <utility>
 
 namespace gatehouse {
@@ -11,6 +14,9 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kVersion = 1;
+// More than any configuration can ask for.
+constexpr uint32_t kWorkersMax = 1 << 14;
+constexpr Duration kDurationMax = std::chrono::hours(24 * 365);
 
 Json plan_to_json(const ProcessPlan& plan) {
   Json pools = Json::array();
@@ -56,6 +62,26 @@ Json plan_to_json(const ProcessPlan& plan) {
       {"metric_series", plan.metric_series}};
 }
 
+// A whole number of this range. (get<uint32_t>() would cut a large one and round a fraction.)
+template <typename Number>
+void get_number(const Json& json, std::string_view key, Number& number, Number min = 0,
+                Number max = std::numeric_limits<Number>::max()) {
+  const Json& value = json.at(std::string(key));
+  const bool fits =
+      value.is_number_unsigned()
+          ? value.get<uint64_t>() >= static_cast<uint64_t>(min) &&
+                value.get<uint64_t>() <= static_cast<uint64_t>(max)
+          : value.is_number_integer() && min < 0 && value.get<int64_t>() >= static_cast<int64_t>(min);
+  if (!fits) throw std::runtime_error(std::string(key) + " is no number that it can be");
+  number = value.get<Number>();
+}
+
+Duration get_duration(const Json& json, std::string_view key) {
+  int64_t milliseconds = 0;
+  get_number(json, key, milliseconds, int64_t{0}, kDurationMax.count());
+  return Duration(milliseconds);
+}
+
 // Throws where an address is none; the caller catches what the library throws as well.
 SocketAddress address_of(const Json& text) {
   Result<SocketAddress> address = SocketAddress::parse(text.get<std::string>());
@@ -68,9 +94,9 @@ ProcessPlan plan_from_json(const Json& json) {
   for (const Json& entry : json.at("pools")) {
     PoolPlan pool;
     entry.at("name").get_to(pool.name);
-    entry.at("workers").get_to(pool.workers);
-    entry.at("connections_max").get_to(pool.connections_max);
-    entry.at("nofile").get_to(pool.nofile);
+    get_number(entry, "workers", pool.workers, 1U, kWorkersMax);
+    get_number(entry, "connections_max", pool.connections_max);
+    get_number(entry, "nofile", pool.nofile);
     plan.pools.push_back(std::move(pool));
   }
   for (const Json& entry : json.at("listeners")) {
@@ -80,7 +106,7 @@ ProcessPlan plan_from_json(const Json& json) {
       listener.addresses.push_back(address_of(address));
     }
     entry.at("pool").get_to(listener.pool);
-    entry.at("backlog").get_to(listener.backlog);
+    get_number(entry, "backlog", listener.backlog, 1);
     entry.at("where").get_to(listener.where);
     plan.listeners.push_back(std::move(listener));
   }
@@ -91,10 +117,9 @@ ProcessPlan plan_from_json(const Json& json) {
   const Json& error_log = json.at("error_log");
   plan.error_log = {error_log.at("path").get<std::string>(),
                     error_log.at("where").get<std::string>()};
-  const int level = json.at("error_log_level").get<int>();
-  if (level < static_cast<int>(LogLevel::kDebug) || level > static_cast<int>(LogLevel::kAlert)) {
-    throw std::runtime_error("unknown log level");
-  }
+  int level = 0;
+  get_number(json, "error_log_level", level, static_cast<int>(LogLevel::kDebug),
+             static_cast<int>(LogLevel::kAlert));
   plan.error_log_level = static_cast<LogLevel>(level);
   json.at("user").get_to(plan.user);
   json.at("group").get_to(plan.group);
@@ -103,16 +128,17 @@ ProcessPlan plan_from_json(const Json& json) {
   agent.at("on").get_to(plan.agent.on);
   agent.at("user").get_to(plan.agent.user);
   agent.at("state").get_to(plan.agent.state);
-  plan.drain_timeout = Duration(json.at("drain_timeout").get<int64_t>());
-  plan.check_timeout = Duration(json.at("check_timeout").get<int64_t>());
-  plan.reload_timeout = Duration(json.at("reload_timeout").get<int64_t>());
-  plan.upgrade_timeout = Duration(json.at("upgrade_timeout").get<int64_t>());
+  plan.drain_timeout = get_duration(json, "drain_timeout");
+  plan.check_timeout = get_duration(json, "check_timeout");
+  plan.reload_timeout = get_duration(json, "reload_timeout");
+  plan.upgrade_timeout = get_duration(json, "upgrade_timeout");
   json.at("pid_file").get_to(plan.pid_file);
   json.at("control").get_to(plan.control);
   json.at("control_group").get_to(plan.control_group);
   json.at("daemon").get_to(plan.daemon);
-  json.at("shared_memory").get_to(plan.shared_memory);
-  json.at("metric_series").get_to(plan.metric_series);
+  get_number(json, "shared_memory", plan.shared_memory);
+  get_number(json, "metric_series", plan.metric_series);
+  if (plan.pools.empty()) throw std::runtime_error("there is no pool");
   return plan;
 }
 
@@ -121,7 +147,10 @@ CheckAnswer answer_from_json(const Json& json) {
   CheckAnswer answer;
   json.at("errors").get_to(answer.errors);
   for (const Json& entry : json.at("wanted")) {
-    answer.wanted.push_back({entry.at("path").get<std::string>(), entry.at("max").get<size_t>()});
+    ConfigSource::Wanted file;
+    entry.at("path").get_to(file.path);
+    get_number(entry, "max", file.max);
+    answer.wanted.push_back(std::move(file));
   }
   if (!answer.errors.empty() || !answer.wanted.empty()) return answer;
   answer.plan = plan_from_json(json.at("plan"));

@@ -215,8 +215,9 @@ class ConfigLoader {
   size_t bytes_ = 0;
 };
 
-Result<ConfigSource> ConfigSource::load(const std::string& path) {
-  Result<FileBytes> bytes = read_file(path, FileKind::kAny);
+Result<ConfigSource> ConfigSource::load(const std::string& path, MainFile kind) {
+  Result<FileBytes> bytes =
+      read_file(path, kind == MainFile::kAny ? FileKind::kAny : FileKind::kRegular);
   if (!bytes) return bytes.error();
   ConfigSource source;
   ConfigLoader(source).add_file(path, {}, *bytes);

@@ -51,7 +51,9 @@ struct IncludeProblem {
 class ConfigSource {
  public:
   // Reads `path` and all it includes. Fails when the main file cannot be read or is too large.
-  static Result<ConfigSource> load(const std::string& path);
+  // kRegular: also when it is a pipe or a device, for which whoever reads might wait for ever.
+  enum class MainFile : uint8_t { kAny, kRegular };
+  static Result<ConfigSource> load(const std::string& path, MainFile kind = MainFile::kAny);
 
   // As load(), with `text` in the place of a main file called `name`. Includes are followed.
   static ConfigSource from_text(std::string name, std::string text);

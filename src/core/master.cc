@@ -126,6 +126,7 @@ bool Master::prepare() {
       (wanted.error_log.path.empty() || wanted.error_log.path == "stderr")) {
     errors.push_back(Error{"a daemon needs an error_log that is a file"});
   }
+  if (errors.empty()) errors = sockets_.start_listening(wanted);
   if (errors.empty()) {
     (void)logs_.commit(wanted);
     sockets_.commit(wanted);

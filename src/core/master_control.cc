@@ -264,6 +264,9 @@ Json Master::status() const {
       worker["row"] = view.process->row;
       worker["state"] = worker_state_name(view.process->state);
       worker["generation"] = view.process->generation;
+      if (const MasterGenerationPtr next = supervisor_->preparing()) {
+        worker["prepared"] = view.process->prepared == next->number;
+      }
       if (calls_.describe_worker) calls_.describe_worker(view.process->row, worker);
     } else {
       worker["state"] = "restarting";

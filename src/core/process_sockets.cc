@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "core/log.h"
@@ -26,6 +27,18 @@ const PoolPlan* find_pool(const ProcessPlan& plan, const std::string& name) {
 Error in_listener(const ListenerPlan& listener, size_t address, const Error& error) {
   if (address < listener.where.size()) return Error{listener.where[address] + error.message};
   return Error{fmt::format("listener {}: {}", listener.name, error.message)};
+}
+
+bool is_any(const IpAddress& address) {
+  const std::span<const uint8_t> bytes = address.bytes();
+  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+// Whether a socket at one of them is in the way of one at the other.
+bool overlap(const SocketAddress& a, const SocketAddress& b) {
+  if (a.is_unix() || b.is_unix()) return a == b;
+  if (a.family() != b.family() || a.port() != b.port()) return false;
+  return a.ip() == b.ip() || is_any(a.ip()) || is_any(b.ip());
 }
 
 bool kernel_picks(const SocketAddress& address) {
@@ -96,7 +109,7 @@ ListenSockets::Bound* ListenSockets::find(const ListenerPlan& listener, size_t a
 
 // Addresses named twice, unknown pools, and addresses that another program holds. All are asked
 // before any is bound: 0.0.0.0:80 of ours would look like a stranger's to 127.0.0.1:80 of ours. For
-// the same reason a port that we hold at some address already is not asked about.
+// the same reason an address that one of ours is in the way of is not asked about.
 std::vector<Error> ListenSockets::check_addresses(const ProcessPlan& plan) const {
   std::vector<Error> errors;
   std::vector<std::pair<SocketAddress, std::string>> seen;
@@ -116,8 +129,7 @@ std::vector<Error> ListenSockets::check_addresses(const ProcessPlan& plan) const
       }
       seen.emplace_back(address, listener.name);
       const bool ours = std::any_of(bound_.begin(), bound_.end(), [&](const Bound& bound) {
-        if (address.is_unix() || bound.address.is_unix()) return bound.address == address;
-        return bound.address.port() == address.port();
+        return overlap(bound.address, address);
       });
       if (ours) continue;
       if (Result<void> unused = check_unused(address); !unused) {
@@ -155,6 +167,7 @@ std::vector<Error> ListenSockets::prepare(const ProcessPlan& plan) {
 Result<void> ListenSockets::open(Bound& bound, const ListenerPlan& listener, uint32_t workers) {
   ListenOptions options;
   options.backlog = listener.backlog;
+  options.start = false;
   const size_t wanted = bound.address.is_unix() ? 1 : workers;
   while (bound.sockets.size() < wanted) {
     Result<UniqueFd> fd = listen_at(bound.address, options);
@@ -174,6 +187,23 @@ Result<void> ListenSockets::open(Bound& bound, const ListenerPlan& listener, uin
     }
   }
   return {};
+}
+
+std::vector<Error> ListenSockets::start_listening(const ProcessPlan& plan) {
+  std::vector<Error> errors;
+  for (const ListenerPlan& listener : plan.listeners) {
+    for (size_t i = 0; i < listener.addresses.size(); ++i) {
+      const Bound* bound = find(listener, i);
+      if (bound == nullptr) continue;
+      for (const Socket& socket : bound->sockets) {
+        if (!socket.is_new || listen(socket.fd.get(), listener.backlog) == 0) continue;
+        errors.push_back(in_listener(
+            listener, i, errno_error("cannot listen on " + bound->address.format(), errno)));
+        break;
+      }
+    }
+  }
+  return errors;
 }
 
 void ListenSockets::commit(const ProcessPlan& plan) {
@@ -220,7 +250,7 @@ void ListenSockets::discard() {
 }
 
 std::vector<WorkerSocket> ListenSockets::of_worker(const ProcessPlan& plan, const std::string& pool,
-                                                   uint32_t index) const {
+                                                   uint32_t index, Which which) const {
   std::vector<WorkerSocket> list;
   const PoolPlan* place = find_pool(plan, pool);
   if (place == nullptr || index >= place->workers) return list;
@@ -232,6 +262,7 @@ std::vector<WorkerSocket> ListenSockets::of_worker(const ProcessPlan& plan, cons
       for (size_t k = 0; k < bound->sockets.size(); ++k) {
         if (!bound->address.is_unix() && k % place->workers != index) continue;
         const Socket& socket = bound->sockets[k];
+        if (socket.is_new && which == Which::kCommitted) continue;
         list.push_back({.id = socket.id,
                         .listener = listener.name,
                         .address = bound->address,

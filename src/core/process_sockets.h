@@ -5,6 +5,10 @@
 // the port that the first socket got. A unix path can be bound only once, so its workers share one
 // socket.
 //
+// New sockets are only bound at first, which finds every conflict: the kernel puts connections into
+// the queue of whatever listens, and those that were in the queue of a socket that is given up
+// again would be reset. They begin to listen when nothing else can fail any more.
+//
 // An address that a reload keeps, keeps its sockets, whatever listener or pool it belongs to now.
 // A pool that shrinks leaves more sockets than workers: they are shared out among those that stay,
 // so that nobody who waits in a queue is lost, and the kernel is told to bring new connections to
@@ -36,16 +40,20 @@ class ListenSockets {
   ~ListenSockets() { close(); }
 
   // Opens what the plan asks for and is not there yet, or nothing: gives every reason why not
-  // (none: success). Then either commit() or discard().
+  // (none: success). Then either start_listening() and commit(), or discard().
   std::vector<Error> prepare(const ProcessPlan& plan);
+  // From here on connections wait in the new sockets, too. Gives every reason why not.
+  std::vector<Error> start_listening(const ProcessPlan& plan);
   // What the prepared plan does not ask for is closed here; the workers' copies live on.
   void commit(const ProcessPlan& plan);
   // Closes what prepare() opened.
   void discard();
 
-  // What worker `index` of `pool` listens on under `plan`, which was prepared or is committed.
+  // What worker `index` of `pool` listens on under `plan`: the committed one, or the prepared one,
+  // which has the new sockets, too.
+  enum class Which : uint8_t { kCommitted, kPrepared };
   std::vector<WorkerSocket> of_worker(const ProcessPlan& plan, const std::string& pool,
-                                      uint32_t index) const;
+                                      uint32_t index, Which which = Which::kCommitted) const;
   size_t count() const;
 
   // A socket that another master of ours has handed down: prepare() finds it there.

@@ -53,7 +53,12 @@ void Reload::request(ReloadRequest request) {
 }
 
 void Reload::refuse_all(const std::string& why) {
-  if (step_ != Step::kIdle && step_ != Step::kSwitching) fail(why);
+  if (step_ == Step::kSwitching) {
+    warnings_.push_back(why + "; not every worker has switched");
+    finish(true, {});
+  } else if (step_ != Step::kIdle) {
+    fail(why);
+  }
   for (ReloadRequest& request : std::exchange(waiting_, {})) {
     if (request.done) request.done({false, parts_.supervisor.current()->number, why, {}});
   }
@@ -72,7 +77,12 @@ void Reload::turn(Moment now) {
       break;
     case Step::kValidating:
       // A worker that is just being replaced is waited for: prepared, it would be one too many.
-      if (validated_ && !parts_.supervisor.replacing()) bind(now);
+      if (validated_ && !parts_.supervisor.replacing()) {
+        bind(now);
+      } else if (now >= deadline_) {
+        fail(validated_ ? "a worker was still being replaced when reload_timeout was over"
+                        : "the agent gave no verdict within reload_timeout");
+      }
       break;
     case Step::kPreparing:
       switch (parts_.supervisor.outcome()) {
@@ -140,8 +150,9 @@ void Reload::begin(Moment now) {
   deadline_ = now + parts_.supervisor.current()->plan.reload_timeout;
   GH_LOG(kNotice, "reload: {} asks for {}", asked_[0].by,
          asked_[0].bytes ? fmt::format("version {}", asked_[0].version) : parts_.config_path);
-  Result<ConfigSource> source = asked_[0].bytes ? ConfigSource::from_memfd(asked_[0].bytes.get())
-                                                : ConfigSource::load(parts_.config_path);
+  Result<ConfigSource> source =
+      asked_[0].bytes ? ConfigSource::from_memfd(asked_[0].bytes.get())
+                      : ConfigSource::load(parts_.config_path, ConfigSource::MainFile::kRegular);
   if (!source) return fail(source.error().message);
   source_ = std::make_shared<ConfigSource>(std::move(*source));
   check(now);
@@ -264,6 +275,9 @@ void Reload::bind(Moment now) {
 
 void Reload::commit(Moment now) {
   const ProcessPlan& plan = parts_.supervisor.preparing()->plan;
+  // The last step that can fail; all before it is undone then, too.
+  const std::vector<Error> deaf = parts_.sockets.start_listening(plan);
+  if (!deaf.empty()) return fail(text_of(deaf));
   const bool error_log_moved = parts_.logs.commit(plan);
   // Our copies of what goes are closed before the workers close theirs, so that the kernel refuses
   // new connections from the moment at which the last of those is closed.

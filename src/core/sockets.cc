@@ -75,7 +75,8 @@ Result<UniqueFd> listen_at_path(const SocketAddress& address, const ListenOption
   }
   // Nobody can connect before listen(), so the mode is right from the first connection on.
   std::string path(address.path());
-  if (chmod(path.c_str(), options.unix_mode) < 0 || listen(fd.get(), options.backlog) < 0) {
+  if (chmod(path.c_str(), options.unix_mode) < 0 ||
+      (options.start && listen(fd.get(), options.backlog) < 0)) {
     Error error = listen_error(address, errno);
     unlink(path.c_str());
     return error;
@@ -92,7 +93,8 @@ Result<UniqueFd> listen_at(const SocketAddress& address, const ListenOptions& op
       !set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, options.reuse_port ? kOn : kOff) ||
       !set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, kOn) ||
       (address.family() == AF_INET6 && !set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, kOn)) ||
-      bind(fd.get(), address.data(), address.size()) < 0 || listen(fd.get(), options.backlog) < 0) {
+      bind(fd.get(), address.data(), address.size()) < 0 ||
+      (options.start && listen(fd.get(), options.backlog) < 0)) {
     return listen_error(address, errno);
   }
   return fd;

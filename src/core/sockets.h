@@ -128,6 +128,8 @@ struct ListenOptions {
   int backlog = 4096;  // the kernel cuts it to net.core.somaxconn
   // Several sockets share the address, and the kernel spreads the connections over them.
   bool reuse_port = true;
+  // False: only bound. No connection waits in it before the owner calls listen().
+  bool start = true;
   // Permissions of a unix socket's path. A path needs no more than this: the directory guards it.
   mode_t unix_mode = 0666;
 };

@@ -22,6 +22,10 @@ namespace {
 
 // How soon an order that found a full channel is tried again.
 constexpr Duration kOrderRetry{50};
+// A worker that was told to go and does not is killed: after this, or after this beyond the
+// drain_timeout, which it keeps itself.
+constexpr Duration kLeaveTimeout{5'000};
+constexpr Duration kLeaveGrace{1'000};
 // Descriptors of a worker besides connections, listeners and logs: standard streams, epoll,
 // channel, shared segment, and what its modules open.
 constexpr uint32_t kDescriptorsAside = 64;
@@ -78,7 +82,7 @@ void Supervisor::turn(Moment now) {
     reap(*slot, now);
     if (restarting_ && slot->start_at && *slot->start_at <= now) start(*slot, now);
   }
-  reap_leaving();
+  reap_leaving(now);
   if (restarting_) {
     continue_replacing(now);
     stop_idle_parked();
@@ -259,15 +263,26 @@ void Supervisor::bury(Slot& slot, Moment now, int status, bool status_known) {
 
 void Supervisor::leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb, uint32_t argument) {
   worker->state = WorkerState::kLeaving;
+  worker->leave_within =
+      verb == ChannelVerb::kDrain ? current_->plan.drain_timeout + kLeaveGrace : kLeaveTimeout;
   (void)worker->order(verb, argument);
   leaving_.push_back(std::move(worker));
 }
 
-void Supervisor::reap_leaving() {
-  std::erase_if(leaving_, [this](const std::unique_ptr<WorkerProcess>& worker) {
+void Supervisor::reap_leaving(Moment now) {
+  std::erase_if(leaving_, [this, now](const std::unique_ptr<WorkerProcess>& worker) {
     int status = 0;
     bool known = false;
-    if (!is_dead(*worker, status, known)) return false;
+    if (!is_dead(*worker, status, known)) {
+      if (!worker->kill_at) {
+        worker->kill_at = now + worker->leave_within;
+      } else if (*worker->kill_at <= now) {
+        // Until it is dead, which an uninterruptible wait can put off.
+        kill(worker->pid, SIGKILL);
+        worker->kill_at = now + kLeaveGrace;
+      }
+      return false;
+    }
     if (is_clean(status, known)) {
       GH_LOG(kInfo, "{}: process {} has finished", worker->name(), worker->pid);
     } else {
@@ -406,7 +421,9 @@ std::optional<Moment> Supervisor::next_deadline(Moment now) const {
   };
   for (const auto& slot : slots_) {
     if (restarting_ && slot->start_at) consider(*slot->start_at);
+    if (slot->incoming) consider(slot->incoming->started + current_->plan.reload_timeout);
   }
+  for (const auto& worker : leaving_) consider(worker->kill_at.value_or(now));
   each_worker([&](const WorkerProcess& worker) {
     if (!worker.orders.empty()) consider(now + kOrderRetry);
   });

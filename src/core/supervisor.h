@@ -135,7 +135,7 @@ class Supervisor {
   void reap(Slot& slot, Moment now);
   void bury(Slot& slot, Moment now, int status, bool status_known);
   void release(WorkerProcess& worker);
-  void reap_leaving();
+  void reap_leaving(Moment now);
   void leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb, uint32_t argument = 0);
   void prepare_worker(Slot& slot);
   void continue_replacing(Moment now);

@@ -41,7 +41,9 @@ WorkerPlan Supervisor::plan_of(const Slot& slot, const MasterGeneration& generat
   plan.connections_max = place != nullptr ? place->connections_max : 0;
   plan.drain_timeout = generation.plan.drain_timeout;
   plan.names = generation.names;
-  plan.sockets = sockets_.of_worker(generation.plan, slot.pool, slot.index);
+  plan.sockets = sockets_.of_worker(generation.plan, slot.pool, slot.index,
+                                    &generation == next_.get() ? ListenSockets::Which::kPrepared
+                                                               : ListenSockets::Which::kCommitted);
   plan.logs = logs_.of_plan(generation.plan);
   return plan;
 }
@@ -192,7 +194,13 @@ void Supervisor::continue_replacing(Moment now) {
   if (next_) return;
   for (const auto& slot : slots_) {
     if (!slot->incoming) continue;
-    if (slot->incoming->state != WorkerState::kReady) return;
+    if (slot->incoming->state != WorkerState::kReady) {
+      // One that hangs would stand in the way of every reload; see reap().
+      if (now - slot->incoming->started >= current_->plan.reload_timeout) {
+        kill(slot->incoming->pid, SIGKILL);
+      }
+      return;
+    }
     GH_LOG(kNotice, "{}: process {} takes over from {}", name_of(*slot), slot->incoming->pid,
            slot->worker->pid);
     leave(std::move(slot->worker), ChannelVerb::kDrain);

@@ -75,6 +75,8 @@ class WorkerProcess {
   uint32_t asked_reopen = 0;          // the last kReopenSync it was given
   uint32_t reopened = 0;              // and the last one it answered
   bool idle = false;                  // parked, and without connections
+  Duration leave_within{};            // kLeaving: how long that may take
+  std::optional<Moment> kill_at;      // then it is killed
   std::deque<ChannelMessage> orders;  // not sent yet
 
  private:

@@ -109,6 +109,14 @@ class Reloadable:
         assert not last["ok"] and last["error"] == reply["error"]
         return reply["error"]
 
+    def wait_serving(self, count):
+        """Waits until there are so many workers, which all serve the present generation."""
+        def all_serve():
+            status = self.status()
+            return [(worker["state"], worker.get("generation")) for worker in status["workers"]] \
+                == [("ready", status["generation"])] * count
+        eventually(all_serve, lambda: f"{count} workers serve: {self.status()['workers']}")
+
     def settle(self):
         """After a reload: what the fixture knows of addresses and of resting descriptors."""
         self.gateway.addresses = {}
@@ -136,6 +144,17 @@ def reloadable(make, config, *, gatehouse="", descriptors=None, **options):
     one.check_descriptors = False
     eventually(lambda: os.path.exists(path), "the control socket")
     return Reloadable(one)
+
+
+def at_rest(master):
+    """What the master has once it has let go of the test's own control connections."""
+    seen = []
+
+    def steady():
+        seen.append(belongings(master))
+        return len(seen) > 10 and all(one == seen[-1] for one in seen[-10:])
+    eventually(steady, "the master comes to rest")
+    return seen[-1]
 
 
 def belongings(master):

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from control import Control, belongings, reloadable
+from control import Control, at_rest, belongings, reloadable
 from gateway import descriptors_of, proxy_config, title_of
 from peers import answering, request_bytes
 from reload_configs import free_port
@@ -100,7 +100,7 @@ class Asking:
 def test_listener_added_and_removed(gateway, upstream):
     server, first, second = upstream(), free_port(), free_port()
     one = reloadable(gateway, app(server, ("a", f"127.0.0.1:{first}")), workers=2)
-    before = belongings(one.pid)
+    before = at_rest(one.pid)
     kept = one.connect()
     assert kept.get().status == 200
     assert refused(("127.0.0.1", second))
@@ -113,7 +113,8 @@ def test_listener_added_and_removed(gateway, upstream):
     one.reload(app(server, ("a", f"127.0.0.1:{first}")))
     assert refused(("127.0.0.1", second))
     assert kept.get().status == 200
-    assert belongings(one.pid) == before
+    eventually(lambda: belongings(one.pid) == before,
+               lambda: f"{belongings(one.pid)} is not {before}")
     status = one.status()
     assert status["generation"] == 3 and status["reload"]["state"] == "idle"
     assert {worker["generation"] for worker in status["workers"]} == {3}
@@ -231,6 +232,17 @@ def tunnel_to(one, address=None):
     return client
 
 
+def tunnels_everywhere(one):
+    """Opens tunnels until each worker has one: the kernel chooses whose turn it is."""
+    tunnels = []
+
+    def each_has_one():
+        tunnels.append(tunnel_to(one))
+        return all(worker["connections"] for worker in workers_of(one))
+    eventually(each_has_one, "each worker has a tunnel")
+    return tunnels
+
+
 def echoing(connection):
     """A script: a tunnel that gives back what it gets; ordinary requests are answered."""
     while True:
@@ -254,7 +266,7 @@ def test_pools_are_added_and_removed(gateway, upstream):
     server, first, second = upstream(), free_port(), free_port()
     alone = app(server, ("a", f"127.0.0.1:{first}"))
     one = reloadable(gateway, alone)
-    before = belongings(one.pid)
+    before = at_rest(one.pid)
     one.reload(app(server, ("a", f"127.0.0.1:{first}"), ("b", f"127.0.0.1:{second}", "side"),
                    pools=pool("side", 2)))
     assert [title_of(pid) for pid in one.workers()] == [
@@ -287,9 +299,8 @@ def test_shrunk_pool_keeps_its_tunnels_and_calls_the_same_process_back(gateway, 
     server, port = upstream(echoing), free_port()
     config = app(server, ("a", f"127.0.0.1:{port}"))
     one = reloadable(gateway, config, workers=3)
-    tunnels = [tunnel_to(one) for _ in range(12)]
+    tunnels = tunnels_everywhere(one)
     before = {worker["index"]: worker for worker in workers_of(one)}
-    assert all(worker["connections"] for worker in before.values()), before
     one.reload(config, workers=1)
     states = {worker["index"]: worker for worker in workers_of(one)}
     assert {index: worker["state"] for index, worker in states.items()} == {
@@ -348,7 +359,7 @@ def test_killed_parked_worker_is_not_replaced(gateway, upstream):
     server, port = upstream(echoing), free_port()
     config = app(server, ("a", f"127.0.0.1:{port}"))
     one = reloadable(gateway, config, workers=2)
-    tunnels = [tunnel_to(one) for _ in range(8)]
+    tunnels = tunnels_everywhere(one)
     one.reload(config, workers=1)
     parked, = [worker for worker in workers_of(one) if worker["state"] == "parked"]
     one.sent = None

@@ -22,6 +22,9 @@ constexpr Duration kTick{1000};
 constexpr Duration kSendAgain{20};
 constexpr Duration kReopenTimeout{15'000};
 constexpr Duration kListenAgain{5'000};
+// At first the agent of a master that is being replaced may still have the address.
+constexpr Duration kListenSoon{100};
+constexpr int64_t kListenPatienceUs = 3'000'000;
 constexpr Duration kFinishTimeout{2'000};
 
 bool same_file(int fd, const std::string& path) {
@@ -122,7 +125,8 @@ bool Agent::run() {
 }
 
 void Agent::State::tick() {
-  loop->arm(tick_timer, kTick);
+  const bool waits = settings && listening_for != settings->listen;
+  loop->arm(tick_timer, waits ? kListenSoon : kTick);
   heartbeat->beat_us.store(wall_us(), std::memory_order_relaxed);
   if (finishing) return;
   rotator->tick(wall_us());
@@ -196,6 +200,10 @@ void Agent::State::listen() {
     if (!settings->listen.is_none()) {
       GH_LOG(kNotice, "listening on {}", http->address().format());
     }
+    return;
+  }
+  if (loop->wall_us() - figures.started_us < kListenPatienceUs) {
+    listen_again = loop->now() + kListenSoon;
     return;
   }
   listen_again = loop->now() + kListenAgain;

@@ -226,6 +226,15 @@ void AgentProcess::reply(uint64_t request, ControlReply reply) {
   if (peer_) peer_->reply(request, std::move(reply));
 }
 
+void AgentProcess::pass_error_log(Moment now) {
+  if (!is_ready()) return;  // one that starts later begins with it
+  ask("reopen", {}, {log_descriptor()}, now + kAnswerTimeout, [](Result<ControlReply> reply) {
+    if (reply && reply->ok) return;
+    GH_LOG(kWarn, "agent: does not take the error log: {}",
+           reply ? reply->error() : reply.error().message);
+  });
+}
+
 void AgentProcess::store(Record record) {
   if (generation_ == nullptr || !generation_->plan.agent.on) return;  // nobody will ask for it
   records_.push_back(std::move(record));

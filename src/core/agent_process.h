@@ -48,6 +48,9 @@ class AgentProcess {
            ControlPeer::AnswerHandler on_answer);
   void reply(uint64_t request, ControlReply reply);
 
+  // The error log is another file now.
+  void pass_error_log(Moment now);
+
   // What became of a configuration; kept until the agent has it, the last kRecordsMax. Where the
   // configuration that serves has no agent, nothing is.
   struct Record {

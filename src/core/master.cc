@@ -358,6 +358,7 @@ void Master::begin_reopen() {
   reopen_.wanted = false;
   logs_.reopen();
   reopen_.sequence = supervisor_->reopen_logs();
+  agent_->pass_error_log(monotonic_now());
   reopen_.asked = std::exchange(reopen_.next, {});
   reopen_.deadline = monotonic_now() + kReopenTimeout;
 }

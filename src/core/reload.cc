@@ -283,7 +283,10 @@ void Reload::commit(Moment now) {
   // new connections from the moment at which the last of those is closed.
   parts_.sockets.commit(plan);
   parts_.supervisor.commit();
-  if (error_log_moved) parts_.supervisor.pass_error_log();
+  if (error_log_moved) {
+    parts_.supervisor.pass_error_log();
+    parts_.agent.pass_error_log(now);
+  }
   generation_us_ = wall_clock_us();
   step_ = Step::kSwitching;
   deadline_ = now + kSwitchTimeout;

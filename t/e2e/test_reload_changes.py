@@ -330,7 +330,8 @@ def test_shrunk_pool_keeps_its_tunnels_and_calls_the_same_process_back(gateway, 
     for client in tunnels:
         client.close()
     eventually(lambda: len(one.workers()) == 2, "the parked worker ends")
-    assert [worker["state"] for worker in workers_of(one)] == ["ready", "ready"]
+    eventually(lambda: [worker["state"] for worker in workers_of(one)] == ["ready", "ready"],
+               "the master has noticed")
 
 
 def test_pool_that_goes_keeps_its_tunnels(gateway, upstream):

@@ -67,11 +67,11 @@ template <typename Number>
 void get_number(const Json& json, std::string_view key, Number& number, Number min = 0,
                 Number max = std::numeric_limits<Number>::max()) {
   const Json& value = json.at(std::string(key));
-  const bool fits =
-      value.is_number_unsigned()
-          ? value.get<uint64_t>() >= static_cast<uint64_t>(min) &&
-                value.get<uint64_t>() <= static_cast<uint64_t>(max)
-          : value.is_number_integer() && min < 0 && value.get<int64_t>() >= static_cast<int64_t>(min);
+  const bool fits = value.is_number_unsigned()
+                        ? value.get<uint64_t>() >= static_cast<uint64_t>(min) &&
+                              value.get<uint64_t>() <= static_cast<uint64_t>(max)
+                        : value.is_number_integer() && min < 0 &&
+                              value.get<int64_t>() >= static_cast<int64_t>(min);
   if (!fits) throw std::runtime_error(std::string(key) + " is no number that it can be");
   number = value.get<Number>();
 }

@@ -250,6 +250,7 @@ void Master::take_charge() {
   phase_ = Phase::kRunning;
   deadline_.reset();
   if (start_.handover) inherit_pid_file();
+  sockets_.take_paths();
   open_control(start_.handover.has_value());
   if (start_.handover && start_.handover->talk) {
     // The old master has waited with its answer to whoever asked for the upgrade.

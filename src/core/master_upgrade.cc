@@ -46,6 +46,8 @@ void Master::watch_upgrade(Moment now) {
       return;
     case Upgrade::Outcome::kFailed:
       GH_LOG(kError, "upgrade: failed, this master carries on: {}", upgrade_.failure());
+      // The other one may have had the kernel bring new connections to fewer sockets.
+      sockets_.commit(plan());
       for (const auto& reply : std::exchange(upgrade_asked_, {})) {
         reply(control_error(upgrade_.failure()));
       }

@@ -106,15 +106,13 @@ std::vector<WorkerLog> LogSet::of_plan(const ProcessPlan& plan) const {
   return list;
 }
 
-std::vector<uint32_t> LogSet::indexes(const ProcessPlan& plan) const {
-  std::vector<uint32_t> indexes;
-  for (uint32_t i = 0; i < plan.log_files.size(); ++i) indexes.push_back(i);
-  if (is_file(error_log_)) indexes.push_back(kErrorLogIndex);
-  return indexes;
+int LogSet::descriptor(const std::string& path) const {
+  const File* file = find(path);
+  return file == nullptr ? -1 : file->fd.get();
 }
 
-int LogSet::descriptor(const ProcessPlan& plan, uint32_t index) const {
-  return index == kErrorLogIndex ? log_descriptor() : find(plan.log_files[index].path)->fd.get();
+bool LogSet::error_log_is_file() const {
+  return is_file(error_log_);
 }
 
 }  // namespace gatehouse

@@ -30,11 +30,9 @@ class LogSet {
 
   // The files of `plan`, which was prepared or is committed, in its order.
   std::vector<WorkerLog> of_plan(const ProcessPlan& plan) const;
-  // How the workers know the open files: each one's place in of_plan(), and kErrorLogIndex if the
-  // error log is a file.
-  std::vector<uint32_t> indexes(const ProcessPlan& plan) const;
-  // REQUIRES: index is one of indexes().
-  int descriptor(const ProcessPlan& plan, uint32_t index) const;
+  // -1 where no such file is open.
+  int descriptor(const std::string& path) const;
+  bool error_log_is_file() const;
 
  private:
   struct File {

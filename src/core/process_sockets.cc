@@ -285,6 +285,7 @@ void ListenSockets::inherit(Inherited inherited) {
   bound.asked = inherited.asked;
   bound.address = inherited.address;
   bound.is_new = false;
+  bound.borrowed = true;
   for (UniqueFd& fd : inherited.fds) {
     bound.sockets.push_back({.id = ++last_id_, .is_new = false, .fd = std::move(fd)});
   }
@@ -306,8 +307,22 @@ std::vector<ListenSockets::HandedDown> ListenSockets::hand_down() const {
   return list;
 }
 
-void ListenSockets::remove_path(const Bound& bound) {
-  if (!bound.address.is_unix() || bound.sockets.empty() || keep_paths_) return;
+void ListenSockets::take_paths() {
+  for (Bound& bound : bound_) bound.borrowed = false;
+  for (Bound& bound : std::exchange(unwanted_, {})) {
+    bound.borrowed = false;
+    remove_path(bound);
+  }
+}
+
+// Removes the path, if it is ours and still leads to our socket.
+void ListenSockets::remove_path(Bound& bound) {
+  if (!bound.address.is_unix() || bound.inode == 0 || keep_paths_) return;
+  if (bound.borrowed) {
+    bound.sockets.clear();
+    unwanted_.push_back(std::move(bound));
+    return;
+  }
   const std::string path(bound.address.path());
   struct stat info {};
   if (lstat(path.c_str(), &info) == 0 && info.st_dev == bound.device &&
@@ -317,7 +332,7 @@ void ListenSockets::remove_path(const Bound& bound) {
 }
 
 void ListenSockets::close() {
-  for (const Bound& bound : bound_) remove_path(bound);
+  for (Bound& bound : bound_) remove_path(bound);
   bound_.clear();
 }
 

@@ -56,7 +56,8 @@ class ListenSockets {
                                       uint32_t index, Which which = Which::kCommitted) const;
   size_t count() const;
 
-  // A socket that another master of ours has handed down: prepare() finds it there.
+  // A socket that another master of ours has handed down: prepare() finds it there. A unix path
+  // stays the other's, which carries on where we fail: it is left alone until take_paths().
   struct Inherited {
     std::string listener;
     SocketAddress asked;
@@ -72,6 +73,8 @@ class ListenSockets {
     std::vector<int> fds;
   };
   std::vector<HandedDown> hand_down() const;
+  // The other master has let go: its paths are ours, and those that are not wanted are removed.
+  void take_paths();
   // A successor serves them now: close() leaves the unix paths alone.
   void keep_paths() { keep_paths_ = true; }
 
@@ -93,14 +96,16 @@ class ListenSockets {
     dev_t device = 0;  // of the unix path
     ino_t inode = 0;
     bool is_new = true;
+    bool borrowed = false;  // the path is another master's
   };
   const Bound* find(const ListenerPlan& listener, size_t address) const;
   Bound* find(const ListenerPlan& listener, size_t address);
   std::vector<Error> check_addresses(const ProcessPlan& plan) const;
   Result<void> open(Bound& bound, const ListenerPlan& listener, uint32_t workers);
-  void remove_path(const Bound& bound);
+  void remove_path(Bound& bound);
 
   std::vector<Bound> bound_;
+  std::vector<Bound> unwanted_;  // borrowed, and in no plan of ours; without their sockets
   uint64_t last_id_ = 0;
   bool keep_paths_ = false;
 };

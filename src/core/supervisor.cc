@@ -318,9 +318,15 @@ void Supervisor::order_all(ChannelVerb verb, uint32_t argument) {
 uint32_t Supervisor::reopen_logs() {
   ++reopen_sequence_;
   each_worker([this](WorkerProcess& worker) {
-    // A worker that is being started inherited the old files under the same numbers.
-    for (const uint32_t index : logs_.indexes(current_->plan)) {
-      (void)worker.order(ChannelVerb::kReopenLog, index, {logs_.descriptor(current_->plan, index)});
+    // A worker that is being started inherited the old files under the same numbers. One that is
+    // leaving has those of the generation that it had last, in that order.
+    const std::vector<std::string>& logs = worker.logs();
+    for (uint32_t index = 0; index < logs.size(); ++index) {
+      const int fd = logs_.descriptor(logs[index]);
+      if (fd >= 0) (void)worker.order(ChannelVerb::kReopenLog, index, {fd});
+    }
+    if (logs_.error_log_is_file()) {
+      (void)worker.order(ChannelVerb::kReopenLog, kErrorLogIndex, {log_descriptor()});
     }
     (void)worker.order(ChannelVerb::kReopenSync, reopen_sequence_);
     worker.asked_reopen = reopen_sequence_;

@@ -89,11 +89,10 @@ void WorkerProcess::send_orders() {
 }
 
 bool WorkerProcess::order_prepare(WorkerPlan next, int config_fd) {
-  std::set<uint64_t>& asked = next_.emplace();
+  next_ = belongings_of(next);
   std::vector<int> fresh;
   const auto look_at = [&](auto& entry) {
-    asked.insert(key_of(entry));
-    entry.is_new = !has_.contains(key_of(entry));
+    entry.is_new = !has_.ids.contains(key_of(entry));
     if (entry.is_new) fresh.push_back(entry.fd);
   };
   for (WorkerSocket& socket : next.sockets) look_at(socket);
@@ -118,9 +117,17 @@ void WorkerProcess::settle(bool committed) {
 }
 
 void WorkerProcess::gave(const WorkerPlan& plan) {
-  has_.clear();
-  for (const WorkerSocket& socket : plan.sockets) has_.insert(key_of(socket));
-  for (const WorkerLog& log : plan.logs) has_.insert(key_of(log));
+  has_ = belongings_of(plan);
+}
+
+WorkerProcess::Belongings WorkerProcess::belongings_of(const WorkerPlan& plan) {
+  Belongings belongings;
+  for (const WorkerSocket& socket : plan.sockets) belongings.ids.insert(key_of(socket));
+  for (const WorkerLog& log : plan.logs) {
+    belongings.ids.insert(key_of(log));
+    belongings.logs.push_back(log.path);
+  }
+  return belongings;
 }
 
 bool WorkerProcess::read_channel() {

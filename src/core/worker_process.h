@@ -55,6 +55,9 @@ class WorkerProcess {
   // What it was given at the fork.
   void gave(const WorkerPlan& plan);
 
+  // The paths of its log files, in the order in which it numbers them.
+  const std::vector<std::string>& logs() const { return has_.logs; }
+
   // Takes what the worker says. Returns false once the channel is closed.
   bool read_channel();
 
@@ -80,8 +83,13 @@ class WorkerProcess {
   std::deque<ChannelMessage> orders;  // not sent yet
 
  private:
-  std::set<uint64_t> has_;                  // ids of sockets and logs
-  std::optional<std::set<uint64_t>> next_;  // those of the plan that is being prepared
+  struct Belongings {
+    std::set<uint64_t> ids;  // of sockets and logs
+    std::vector<std::string> logs;
+  };
+  static Belongings belongings_of(const WorkerPlan& plan);
+  Belongings has_;
+  std::optional<Belongings> next_;  // under the plan that is being prepared
 };
 
 }  // namespace gatehouse

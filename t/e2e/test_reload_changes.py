@@ -718,3 +718,63 @@ def test_stop_while_a_reload_is_under_way(gateway, upstream, number):
         assert not reply["ok"] and "stopping" in reply["error"]
     one.send_signal(signal.SIGCONT, one.workers()[-1])
     assert one.wait_exit() == 0
+
+
+# ---- Processes that are on their way out ---------------------------------------------------------
+
+def test_leaving_worker_writes_to_the_right_file_after_a_rotation(gateway, upstream, folder):
+    """It numbers the logs as its last configuration did, whatever the present one says."""
+    server, port = upstream(echoing), free_port()
+    a, b = f"{folder}/a.log", f"{folder}/b.log"
+
+    def config(limit, *logs):
+        text = f"[workers default]\ncount = 1\nconnections_max = {limit}\n"
+        text += app(server, ("a", f"127.0.0.1:{port}"), route="log = a")
+        for name in logs:
+            text += f"[log {name}]\nfile = {folder}/{name}.log\nformat = json\nflush = 10ms\n"
+        return text
+    one = reloadable(gateway, config(100, "a", "b"), gatehouse="drain_timeout = 20s\n")
+    old, tunnel = one.worker, tunnel_to(one)
+    one.reload(config(200, "a", "b"))
+    eventually(lambda: any(w["pid"] == old and w["state"] == "draining" for w in workers_of(one)),
+               "the worker is replaced")
+    one.reload(config(200, "b", "a"))
+    for path in (a, b):
+        os.rename(path, path + ".1")
+    assert one.ask("reopen")["ok"]
+    assert works(tunnel)
+    tunnel.close()
+    eventually(lambda: old not in one.workers(), "it is gone")
+    assert '"status":101' in open(a).read().replace(" ", "") and open(b).read() == ""
+    assert open(a + ".1").read() == ""
+
+
+@pytest.mark.parametrize("how", ["configuration", "cancelled"])
+def test_failed_upgrade_takes_no_unix_path_away(gateway, upstream, folder, how):
+    """The successor inherits the listeners; where it does not come into office, their paths are
+    still the old master's, also those that its own configuration does not have."""
+    server, path, other = upstream(), f"{folder}/listener", f"{folder}/other"
+    good = app(server, ("a", f"unix:{path}"), ("b", f"unix:{other}"))
+    one = reloadable(gateway, good, workers=2)
+    inodes = [os.stat(name).st_ino for name in (path, other)]
+    kept = one.connect()
+    assert kept.get().status == 200
+    if how == "configuration":
+        one.write_config(app(server, ("a", f"unix:{path}")) + "[listener x]\naddress = 192.0.2.1:80\n"
+                         "[route x]\nlistener = x\nreply = 200\n")
+        reply = one.ask("upgrade")
+    else:
+        one.write_config(app(server, ("a", f"unix:{path}")) + "".join(
+            f"[route r{n}]\nlistener = a\npath = /r/{n}\nupstream = app\n" for n in range(4000)))
+        with Control(one.path) as control:
+            control.send("upgrade")
+            eventually(lambda: one.status()["upgrade"]["state"] == "starting", "it starts")
+            assert one.ask("upgrade_cancel")["ok"]
+            reply = control.receive()
+    assert not reply["ok"], reply
+    assert inodes == [os.stat(name).st_ino for name in (path, other)]
+    for name in ("a", "b"):
+        with one.connect(name) as client:
+            assert client.get().status == 200
+    assert kept.get().status == 200
+    one.reload(good)

@@ -76,6 +76,13 @@ void get_number(const Json& json, std::string_view key, Number& number, Number m
   number = value.get<Number>();
 }
 
+// null would look like an empty list.
+const Json& array_at(const Json& json, const char* key) {
+  const Json& value = json.at(key);
+  if (!value.is_array()) throw std::runtime_error(std::string(key) + " is no list");
+  return value;
+}
+
 Duration get_duration(const Json& json, std::string_view key) {
   int64_t milliseconds = 0;
   get_number(json, key, milliseconds, int64_t{0}, kDurationMax.count());
@@ -91,7 +98,7 @@ SocketAddress address_of(const Json& text) {
 
 ProcessPlan plan_from_json(const Json& json) {
   ProcessPlan plan;
-  for (const Json& entry : json.at("pools")) {
+  for (const Json& entry : array_at(json, "pools")) {
     PoolPlan pool;
     entry.at("name").get_to(pool.name);
     get_number(entry, "workers", pool.workers, 1U, kWorkersMax);
@@ -99,10 +106,10 @@ ProcessPlan plan_from_json(const Json& json) {
     get_number(entry, "nofile", pool.nofile);
     plan.pools.push_back(std::move(pool));
   }
-  for (const Json& entry : json.at("listeners")) {
+  for (const Json& entry : array_at(json, "listeners")) {
     ListenerPlan listener;
     entry.at("name").get_to(listener.name);
-    for (const Json& address : entry.at("addresses")) {
+    for (const Json& address : array_at(entry, "addresses")) {
       listener.addresses.push_back(address_of(address));
     }
     entry.at("pool").get_to(listener.pool);
@@ -110,7 +117,7 @@ ProcessPlan plan_from_json(const Json& json) {
     entry.at("where").get_to(listener.where);
     plan.listeners.push_back(std::move(listener));
   }
-  for (const Json& entry : json.at("log_files")) {
+  for (const Json& entry : array_at(json, "log_files")) {
     plan.log_files.push_back(
         {entry.at("path").get<std::string>(), entry.at("where").get<std::string>()});
   }
@@ -146,7 +153,7 @@ CheckAnswer answer_from_json(const Json& json) {
   if (json.at("version").get<int>() != kVersion) throw std::runtime_error("another version");
   CheckAnswer answer;
   json.at("errors").get_to(answer.errors);
-  for (const Json& entry : json.at("wanted")) {
+  for (const Json& entry : array_at(json, "wanted")) {
     ConfigSource::Wanted file;
     entry.at("path").get_to(file.path);
     get_number(entry, "max", file.max);
@@ -154,7 +161,9 @@ CheckAnswer answer_from_json(const Json& json) {
   }
   if (!answer.errors.empty() || !answer.wanted.empty()) return answer;
   answer.plan = plan_from_json(json.at("plan"));
-  for (const auto& [name, address] : json.at("names").items()) {
+  const Json& names = json.at("names");
+  if (!names.is_object()) throw std::runtime_error("names is no object");
+  for (const auto& [name, address] : names.items()) {
     answer.names.emplace(name, address_of(address));
   }
   return answer;

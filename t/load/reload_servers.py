@@ -164,13 +164,14 @@ class GatehouseServer(Server):
     def master(self):
         """The serving master: another process after an upgrade, while which there may be no file
         for a moment."""
-        def read():
-            try:
-                with open(f"{self.folder}/pid") as file:
-                    return int(file.read() or "0")
-            except FileNotFoundError:
-                return None
-        return eventually(read, "there is a file with the process id", 10)
+        return eventually(self.read_pid, "there is a file with the process id", 10)
+
+    def read_pid(self):
+        try:
+            with open(f"{self.folder}/pid") as file:
+                return int(file.read() or "0")
+        except FileNotFoundError:
+            return None
 
     def write(self, n, more=""):
         self.gateway.write_config(self.text(n) + more)
@@ -225,10 +226,9 @@ class GatehouseServer(Server):
         return self.gateway.check_end()
 
     def kill(self):
-        try:
-            os.kill(self.master, signal.SIGKILL)
-        except (OSError, AssertionError):
-            pass
+        master = self.read_pid()
+        if master and is_alive(master):
+            os.kill(master, signal.SIGKILL)
         self.gateway.kill()
 
 

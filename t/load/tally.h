@@ -79,8 +79,8 @@ inline std::string json_text(std::string_view text) {
 
 class Tally {
  public:
-  static constexpr size_t kExamples = 3;     // of each kind
-  static constexpr size_t kFailures = 5000;  // told one by one
+  static constexpr size_t kExamples = 3;       // of each kind
+  static constexpr size_t kFailures = 50'000;  // told one by one
 
   uint64_t sent = 0;      // requests of which at least one byte was written
   uint64_t answered = 0;  // complete answers, whatever they said

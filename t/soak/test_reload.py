@@ -175,14 +175,14 @@ def test_kills_at_random(scene, folder, report):
                 assert server.master == master and is_alive(master)
             time.sleep(2)
             total = load.stop()
-        report(f"{killer.kills} kills: {len(total['failed'])} failures on {len(killer.doomed)}"
+        report(f"{killer.kills} kills: {len(total['failed'])} failures on {killer.connections}"
                f" connections of killed workers\n  {describe(total)}")
         killer.check(total)
         assert total["ok"] > 500 * killer.kills
         # A killed worker had at most one exchange on each connection that it had not counted yet.
         sent = total["sent"] + total["websockets"]["opened"] + server.requests - asked
         eventually(lambda: server.active() == 0, lambda: f"{server.active()} connections active")
-        assert abs(server.counted() - started - sent) <= len(killer.doomed)
+        assert abs(server.counted() - started - sent) <= killer.connections
         assert len(server.workers()) == 4 + scene.pool(0) and server.agent()
         assert server.reload(1).code == 0
 

@@ -107,6 +107,8 @@ void describe_worker(const Metrics& metrics, uint32_t row, nlohmann::json& worke
     worker["connections"] = found.connections_active;
     worker["requests"] = found.requests;
     worker["requests_active"] = found.requests_active;
+    // Older ones are held by exchanges that began under them.
+    worker["generations_held"] = found.cells.generations.get();
   }
 }
 

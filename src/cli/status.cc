@@ -98,16 +98,22 @@ std::string draining_text(const json& status) {
 }
 
 std::string workers_text(const json& status) {
-  std::vector<std::vector<std::string>> rows = {
-      {"worker", "process", "state", "generation", "connections", "requests", "under way"}};
+  std::vector<std::vector<std::string>> rows = {{"worker", "process", "state", "generation",
+                                                 "older ones", "connections", "requests",
+                                                 "under way"}};
   const auto number = [](const json& worker, const char* key) {
     return std::to_string(control_number(worker, key));
+  };
+  // How many earlier generations still have exchanges under way.
+  const auto older = [](const json& worker) {
+    const uint64_t held = control_number(worker, "generations_held");
+    return std::to_string(held > 0 ? held - 1 : 0);
   };
   for (const json& worker : control_array(status, "workers")) {
     const uint64_t pid = control_number(worker, "pid");
     rows.push_back({control_text(worker, "pool") + "/" + number(worker, "index"),
                     pid == 0 ? "" : std::to_string(pid), control_text(worker, "state"),
-                    number(worker, "generation"), number(worker, "connections"),
+                    number(worker, "generation"), older(worker), number(worker, "connections"),
                     number(worker, "requests"), number(worker, "requests_active")});
   }
   return rows.size() == 1 ? std::string() : "\n" + format_table(rows, "  ");

@@ -189,6 +189,7 @@ class SharedMetrics final : public Metrics {
   void zero_gauges(uint32_t row) override {
     const Row& known = row_at(row);
     known.header->pid.store(0, std::memory_order_relaxed);
+    known.header->cells.generations.set(0);
     const uint32_t used = used_entries();
     for (uint32_t i = 0; i < used; ++i) {
       // Only what is not zero is written: untouched pages stay untouched.
@@ -320,6 +321,7 @@ void WorkerCells::add(const WorkerCells& other) {
   log_lines_dropped.add(other.log_lines_dropped.get());
   accept_errors.add(other.accept_errors.get());
   connections_refused.add(other.connections_refused.get());
+  generations.add(other.generations.get());
 }
 
 Result<std::unique_ptr<Metrics>> Metrics::open(SharedMemory& shared, uint32_t rows,

@@ -57,6 +57,7 @@ struct Gauge {
   void add(int64_t n) {
     value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
   }
+  void set(int64_t n) { value.store(n, std::memory_order_relaxed); }
   int64_t get() const { return value.load(std::memory_order_relaxed); }
 };
 
@@ -114,6 +115,7 @@ struct alignas(64) WorkerCells {
   Counter log_lines_dropped;  // a full disk, or a log that cannot keep up
   Counter accept_errors;
   Counter connections_refused;  // over connections_max
+  Gauge generations;  // held: the one that serves, and older ones that exchanges began under
 
   void add(const WorkerCells& other);
 };

@@ -211,22 +211,29 @@ void Reload::validate(Moment now) {
   const Moment until = std::min(deadline_, now + parts_.supervisor.current()->plan.check_timeout);
   parts_.agent.ask("validate", {{"generation", number_}, {"by", asked_[0].by}}, {bytes_.get()},
                    until, [this, validation](Result<ControlReply> reply) {
-                     if (validation != validation_ || step_ != Step::kValidating || validated_)
-                       return;
-                     if (!reply) {
-                       warnings_.push_back("the agent gave no verdict (" + reply.error().message +
-                                           "): the history gets this configuration later");
-                     } else if (!reply->ok) {
-                       return fail(reply->error());
-                     } else if (!reply->fds.empty()) {
-                       const Result<std::string> text =
-                           read_sealed(reply->fds[0].get(), kCheckAnswerMax);
-                       const Result<CheckAnswer> verdict =
-                           text ? check_answer_from_json(*text) : Result<CheckAnswer>(text.error());
-                       if (verdict && !verdict->errors.empty()) return fail(verdict->errors);
-                     }
-                     validated_ = true;
+                     const bool waited_for =
+                         validation == validation_ && step_ == Step::kValidating && !validated_;
+                     if (waited_for) on_validated(std::move(reply));
                    });
+}
+
+void Reload::on_validated(Result<ControlReply> reply) {
+  if (!reply) {
+    warnings_.push_back("the agent gave no verdict (" + reply.error().message +
+                        "): the history gets this configuration later");
+    validated_ = true;
+    return;
+  }
+  if (!reply->ok) return fail(reply->error());
+  if (!reply->fds.empty()) {
+    const Result<std::string> text = read_sealed(reply->fds[0].get(), kCheckAnswerMax);
+    const Result<CheckAnswer> verdict =
+        text ? check_answer_from_json(*text) : Result<CheckAnswer>(text.error());
+    if (verdict && !verdict->errors.empty()) return fail(verdict->errors);
+  }
+  const std::string warning = control_text(reply->body, "warning");
+  if (!warning.empty()) warnings_.push_back("agent: " + warning);
+  validated_ = true;
 }
 
 void Reload::bind(Moment now) {

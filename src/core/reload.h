@@ -98,6 +98,7 @@ class Reload {
   void check(Moment now);
   void on_checked(Result<std::string> result, Moment now);
   void validate(Moment now);
+  void on_validated(Result<ControlReply> reply);
   void bind(Moment now);
   void commit(Moment now);
   void fail(const std::string& error);

@@ -261,6 +261,9 @@ void write_process(const MetricsSnapshot& snapshot, TextBuffer& out) {
                 [](const WorkerRow& worker) { return worker.requests; });
   write_workers(out, workers, "worker_connections_active", "gauge", "Client connections open",
                 [](const WorkerRow& worker) { return worker.connections_active; });
+  write_workers(out, workers, "worker_generations", "gauge",
+                "Configurations held: the one that serves, and older ones with exchanges",
+                [](const WorkerRow& worker) { return worker.cells.generations.get(); });
   write_workers(out, workers, "log_lines_total", "counter", "Log lines written",
                 [](const WorkerRow& worker) { return worker.cells.log_lines.get(); });
   write_workers(out, workers, "log_lines_dropped_total", "counter",

@@ -282,11 +282,13 @@ void Worker::publish(std::unique_ptr<BoundGeneration> next) {
   idle_told_ = false;
   adopt_sockets();
   for (const BoundLog& log : current_->logs) log.writer->set_options(log.options);
+  cells_->generations.set(1);
   if (before == nullptr) return;
   // Those of them that go still have what exchanges under way will write.
   for (const BoundLog& log : before->logs) log.writer->flush();
   replaced_.push_back(std::move(before));
   replaced_.back()->generation->release();
+  cells_->generations.set(static_cast<int64_t>(replaced_.size()) + 1);
 }
 
 void Worker::adopt_sockets() {
@@ -338,6 +340,7 @@ void Worker::retire_unheld() {
     if (bound->generation->holders() == 0) retire(std::move(bound));
   }
   std::erase(replaced_, nullptr);
+  cells_->generations.set(static_cast<int64_t>(replaced_.size()) + 1);
 }
 
 // Log writers and targets belong to the loop, which lets go of them here and in slices; the rest is

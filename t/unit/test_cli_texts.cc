@@ -78,6 +78,7 @@ Test(cli_texts, status_tells_what_runs) {
          {"pid", 101},
          {"state", "ready"},
          {"generation", 7},
+         {"generations_held", 2},
          {"connections", 12},
          {"requests", 34567},
          {"requests_active", 3}},
@@ -104,10 +105,14 @@ Test(cli_texts, status_tells_what_runs) {
          "  upgrade         starting, process 200\n"
          "  still draining  1 worker with 1 connection\n"
          "\n"
-         "  worker     process  state     generation  connections  requests  under way\n"
-         "  default/0      101  ready              7           12     34567          3\n"
-         "  default/1      102  draining           6            1         5          0\n"
-         "  egress/0            waiting            0            0         0          0\n");
+         "  worker     process  state     generation  older ones  connections  requests  "
+         "under way\n"
+         "  default/0      101  ready              7           1           12     34567          "
+         "3\n"
+         "  default/1      102  draining           6           0            1         5          "
+         "0\n"
+         "  egress/0            waiting            0           0            0         0          "
+         "0\n");
 }
 
 Test(cli_texts, a_status_of_another_kind_is_no_disaster) {

@@ -40,6 +40,7 @@ MetricsSnapshot snapshot() {
   worker.started_us = 1'700'000'001'000'000;
   worker.cells.started.add(2);
   worker.cells.log_lines_dropped.add(7);
+  worker.cells.generations.set(3);
   worker.requests = 6;
   worker.connections_active = 4;
   made.workers.push_back(worker);
@@ -109,6 +110,7 @@ Test(prometheus, tells_of_process_and_workers) {
   ASSERT_LINE(text, "gatehouse_worker_up{pool=\"default\",worker=\"1\"} 1");
   ASSERT_LINE(text, "gatehouse_worker_starts_total{pool=\"default\",worker=\"1\"} 2");
   ASSERT_LINE(text, "gatehouse_log_lines_dropped_total{pool=\"default\",worker=\"1\"} 7");
+  ASSERT_LINE(text, "gatehouse_worker_generations{pool=\"default\",worker=\"1\"} 3");
   cr_assert(text.find("gatehouse_build_info{version=\"") != std::string::npos);
 }
 

@@ -23,4 +23,12 @@ const Field* FieldList::find(std::string_view name) const {
   return nullptr;
 }
 
+void copy_texts(FieldList& fields, Arena& arena) {
+  for (Field& field : fields) {
+    field.name = arena.copy(field.name);
+    field.value = arena.copy(field.value);
+    field.verbatim = false;
+  }
+}
+
 }  // namespace gatehouse

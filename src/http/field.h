@@ -16,6 +16,7 @@
 #include <memory>
 #include <string_view>
 
+#include "core/arena.h"
 #include "http/field_names.h"
 
 namespace gatehouse {
@@ -147,5 +148,8 @@ class FieldList {
   std::unique_ptr<Field[]> heap_;
   Field inline_[kInline];
 };
+
+// Copies the names and values into `arena`, so that they outlive the buffer they were read into.
+void copy_texts(FieldList& fields, Arena& arena);
 
 }  // namespace gatehouse

@@ -112,6 +112,8 @@ class GenerationBuilder::Compile final : public RouteBuilder {
     }
   }
 
+  void keep_response_fields() override { route_.keeps_response_fields = true; }
+
   Result<void> set_action(Action action, const DirectiveTable& table,
                           std::string_view key) override {
     action.origin = section().origin_of(table, key);

@@ -107,6 +107,8 @@ class RouteBuilder {
   // `key` is the directive that switched it on (for its origin); empty: on by default.
   virtual void add_hook(Phase phase, HookFunction function, const void* state,
                         const DirectiveTable& table, std::string_view key) = 0;
+  // A log hook of the route reads response.fields, whose text is otherwise gone when it runs.
+  virtual void keep_response_fields() = 0;
   // A route has exactly one action; a second one is an error that names both lines.
   virtual Result<void> set_action(Action action, const DirectiveTable& table,
                                   std::string_view key) = 0;

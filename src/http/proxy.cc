@@ -72,7 +72,7 @@ void Proxy::begin_try(UpstreamTarget& target, bool retried) {
   exchange_.times.upstream_started = loop_.now();
   if (!retried) connection_ = target.state->take_idle();
   exchange_.target_reused = connection_ != nullptr;
-  answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = false;
+  answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = fields_kept_ = false;
   in_.release();
   interims_ = 0;
 }
@@ -168,6 +168,7 @@ void Proxy::fail(Reason why) {
     exchange_.client->abort();
   } else {
     exchange_.refuse(why);
+    fields_kept_ = true;
   }
 }
 

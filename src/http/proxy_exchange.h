@@ -33,6 +33,9 @@ class Proxy {
         upstream_(upstream),
         conf_(*upstream.conf),
         loop_(exchange.worker->loop()) {}
+  ~Proxy() {
+    if (!fields_kept_) exchange_.response.fields.clear();
+  }
   Proxy(const Proxy&) = delete;
   Proxy& operator=(const Proxy&) = delete;
 
@@ -97,7 +100,8 @@ class Proxy {
   bool client_lost_ = false;
 
   // The response's side of the present try.
-  bool reusable_ = false;  // the connection may serve another exchange
+  bool fields_kept_ = false;  // the response's fields do not stand in in_, and so outlive it
+  bool reusable_ = false;     // the connection may serve another exchange
   Buffer in_;
   H1ResponseParser parser_;
   ResponseHead head_;

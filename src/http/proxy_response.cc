@@ -109,6 +109,10 @@ Reason Proxy::accept_head() {
   exchange_.response.status = head_.status;
   exchange_.response.phrase = head_.phrase;
   exchange_.response.body = facts_.body;
+  if (exchange_.route->keeps_response_fields) {
+    copy_texts(exchange_.response.fields, exchange_.arena);
+    fields_kept_ = true;
+  }
   return Reason::kNone;
 }
 
@@ -272,6 +276,7 @@ Task<void> Proxy::relay_tunnel() {
   // The last that is asked of the generation: it may be gone before the tunnel is.
   const Duration idle_timeout = exchange_.route->conf->idle_timeout;
   Stream& client_stream = client.begin_tunnel();
+  fields_kept_ = true;
   // The unread bytes of both sides stay where they are until they have been passed on.
   Buffer early = std::move(in_);
   exchange_.reason = co_await run_tunnel(client_stream, stream(), client.tunnel_unread(),

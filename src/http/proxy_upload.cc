@@ -126,6 +126,7 @@ void Proxy::stop_upload_failed() {
   } else {
     client_lost_ = true;
     exchange_.refuse(piece_.why);
+    fields_kept_ = true;
   }
 }
 

@@ -25,6 +25,8 @@ struct Route {
   std::vector<Hook> log;
   std::vector<Phase> before_phases;  // the phase of each of `before`, for explain
   Action action;
+  // Log hooks read the response's fields: they are kept as long as the exchange.
+  bool keeps_response_fields = false;
   bool fallback = false;         // the listener's stand-in where no route matches
   SeriesCells* cells = nullptr;  // this worker's counters; bound when attached
 };

@@ -4,18 +4,6 @@
 #include "http/router.h"
 
 namespace gatehouse {
-namespace {
-
-void copy_fields(FieldList& fields, Arena& arena) {
-  for (Field& field : fields) {
-    field.name = arena.copy(field.name);
-    field.value = arena.copy(field.value);
-    field.verbatim = false;
-  }
-}
-
-}  // namespace
-
 TunnelRecord::TunnelRecord() = default;
 TunnelRecord::~TunnelRecord() = default;
 
@@ -37,9 +25,9 @@ std::unique_ptr<TunnelRecord> detach_from_generation(Exchange& exchange) {
   for (size_t i = 0; i < exchange.capture_count; ++i) {
     exchange.captures[i].name = arena.copy(exchange.captures[i].name);
   }
-  copy_fields(exchange.request.added, arena);
-  copy_fields(exchange.response.added, arena);
-  copy_fields(exchange.response.fields, arena);
+  copy_texts(exchange.request.added, arena);
+  copy_texts(exchange.response.added, arena);
+  copy_texts(exchange.response.fields, arena);
   exchange.response.phrase = arena.copy(exchange.response.phrase);
   exchange.response.content = {};
   exchange.generation = nullptr;

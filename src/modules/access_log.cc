@@ -128,6 +128,13 @@ struct RouteLog final : ModuleState {
   mutable LogWriter* writer = nullptr;  // the worker's; bound by attach
 };
 
+bool reads_response_fields(const LogFormat& format) {
+  const std::vector<TextTemplate::Piece>& pieces = format.text.pieces();
+  return std::any_of(pieces.begin(), pieces.end(), [](const TextTemplate::Piece& piece) {
+    return piece.has_variable && piece.variable.id == VariableId::kResponseHeader;
+  });
+}
+
 Verdict write_line(Exchange& exchange, const void* state) {
   const auto& log = *static_cast<const RouteLog*>(state);
   if (log.writer == nullptr || !keep(log.conf->sample, exchange)) return Verdict::kContinue;
@@ -184,6 +191,7 @@ Result<void> add_log(RouteBuilder& builder, const std::string& name, std::string
   auto log = std::make_unique<RouteLog>();
   log->name = name;
   log->conf = &section->get<AccessLogConf>(kAccessLogTable);
+  if (reads_response_fields(log->conf->format)) builder.keep_response_fields();
   builder.add_hook(Phase::kLog, &write_line, builder.own(std::move(log)), kRouteLogTable, key);
   return {};
 }

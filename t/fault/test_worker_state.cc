@@ -166,14 +166,15 @@ void a_parked_worker_keeps_its_tunnels(void**) {
 void kept_alive_connections_go_on_while_the_target_is_named(void**) {
   start({9});
   Peer client = g->connect(1);
-  client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n");
+  client.send("GET /1 HTTP/1.1\r\nHost: h\r\nUser-Agent: h\r\n\r\n");
   Peer server = Peer::accept_from(g->socket(9));
   const auto answer = [&](Peer& from) {
     assert_true(has(from.read_to("\r\n\r\n"), "GET "));
-    from.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    from.send("HTTP/1.1 200 OK\r\nX-Server: nine\r\nContent-Length: 2\r\n\r\nok");
     assert_true(has(client.read_response(), "ok"));
   };
   answer(server);
+  assert_true(has(line_of(g->log_path(1)), " h nine "));
   g->listen(10);
   assert_true(g->reload(2, config({10, 9}), kOne));
   assert_true(g->reload(3, config({9}), kOne));

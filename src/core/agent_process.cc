@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -139,6 +140,7 @@ void AgentProcess::start(Moment now) {
 
 void AgentProcess::become_agent(UniqueFd channel, const RunAs& run_as) const {
   reset_signals_in_worker();
+  (void)setpriority(PRIO_PROCESS, 0, kPatientNice);
   log_set_identity("agent");
   const auto fail = [](const std::string& what) {
     GH_LOG(kError, "the agent cannot start: {}", what);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,6 +44,7 @@ Result<void> write_result(int fd, const std::string& text) {
 [[noreturn]] void become_child(const std::string& name, const RunAs& run_as, std::vector<int> fds,
                                int result, const ChildTask::Work& work) {
   reset_signals_in_worker();
+  (void)setpriority(PRIO_PROCESS, 0, kPatientNice);
   set_process_title("gatehouse: " + name);
   log_set_identity(name);
   fds.push_back(result);

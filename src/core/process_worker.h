@@ -12,6 +12,10 @@ namespace gatehouse {
 // The exit code of a worker that could not be set up; its log line says why.
 inline constexpr int kWorkerSetupFailed = 70;
 
+// The priority (nice) of what can wait: children that check, the agent. Traffic goes first where
+// both want the processor.
+inline constexpr int kPatientNice = 5;
+
 // Closes every descriptor of this process but 0 to 2 and `keep`.
 Result<void> close_other_descriptors(std::vector<int> keep);
 

@@ -9,7 +9,8 @@
 //
 // The helper thread has the allocator's arena of its own. What it makes it also frees, all but log
 // writers: where the loop freed it, it would wait for the arena's lock, which a thread of lower
-// priority may hold while it is not running. The first generation is made on such a thread, too.
+// priority may hold while it is not running. At a worker's start the same code runs on the only
+// thread there is.
 #pragma once
 
 #include <atomic>

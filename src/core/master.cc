@@ -126,10 +126,12 @@ bool Master::prepare() {
       (wanted.error_log.path.empty() || wanted.error_log.path == "stderr")) {
     errors.push_back(Error{"a daemon needs an error_log that is a file"});
   }
-  if (errors.empty()) errors = sockets_.start_listening(wanted);
+  // Beside a master that serves, nothing listens before all workers could accept; see
+  // release_workers().
+  if (errors.empty() && !start_.handover) errors = sockets_.start_listening(wanted);
   if (errors.empty()) {
     (void)logs_.commit(wanted);
-    sockets_.commit(wanted);
+    if (!start_.handover) sockets_.commit(wanted);
   } else {
     sockets_.discard();
   }
@@ -140,7 +142,8 @@ bool Master::prepare() {
 void Master::make_parts() {
   agent_.emplace(shared_, [this](ControlRequest request) { on_agent(std::move(request)); });
   supervisor_.emplace(first_, shared_, sockets_, logs_, calls_,
-                      start_.handover ? start_.handover->rows : std::vector<uint32_t>());
+                      start_.handover ? start_.handover->rows : std::vector<uint32_t>(),
+                      start_.handover.has_value());
   reload_.emplace(Reload::Parts{.config_path = start_.config_path,
                                 .calls = calls_,
                                 .supervisor = *supervisor_,
@@ -206,6 +209,8 @@ bool Master::advance(Moment now) {
     case Phase::kStarting:
       if (supervisor_->failed_early()) {
         fail_start("a worker ended before it was ready; the error log says why");
+      } else if (start_.handover && !released_) {
+        if (supervisor_->all_waiting()) release_workers();
       } else if (supervisor_->all_ready()) {
         finish_start();
       } else if (late) {

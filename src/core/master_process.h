@@ -54,6 +54,7 @@ class Master {
   void begin_upgrade();
   void watch_upgrade(Moment now);
   void hear_old_master();
+  void release_workers();
   void inherit_pid_file();
   void notify_service();
   const ProcessPlan& plan() const;
@@ -114,6 +115,7 @@ class Master {
   Phase phase_ = Phase::kStarting;
   std::optional<Moment> deadline_;  // of the phase
   bool start_failed_ = false;
+  bool released_ = false;     // a successor: its workers accept
   bool handed_over_ = false;  // a successor is in charge
   int64_t started_us_ = 0;    // wall clock
 };

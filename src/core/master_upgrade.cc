@@ -72,6 +72,16 @@ void Master::watch_upgrade(Moment now) {
 
 // ---- The new master -----------------------------------------------------------------------------
 
+// All workers have compiled the configuration. A socket that listened earlier would be given
+// connections that nobody answers if this master failed.
+void Master::release_workers() {
+  const std::vector<Error> deaf = sockets_.start_listening(plan());
+  if (!deaf.empty()) return fail_start(deaf.front().message);
+  sockets_.commit(plan());
+  supervisor_->release();
+  released_ = true;
+}
+
 void Master::hear_old_master() {
   const UpgradeHeard heard = hear_upgrade_word(start_.handover->talk.get());
   if (heard.closed) {

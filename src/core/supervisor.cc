@@ -26,6 +26,8 @@ constexpr Duration kOrderRetry{50};
 // drain_timeout, which it keeps itself.
 constexpr Duration kLeaveTimeout{5'000};
 constexpr Duration kLeaveGrace{1'000};
+// A replacement that is not ready this soon is killed, and another one tried.
+constexpr Duration kStartTimeout{60'000};
 // Descriptors of a worker besides connections, listeners and logs: standard streams, epoll,
 // channel, shared segment, and what its modules open.
 constexpr uint32_t kDescriptorsAside = 64;
@@ -49,8 +51,13 @@ bool is_clean(int status, bool known) {
 
 Supervisor::Supervisor(MasterGenerationPtr first, SharedMemory& shared,
                        const ListenSockets& sockets, const LogSet& logs, const MasterCalls& calls,
-                       std::vector<uint32_t> rows_taken)
-    : current_(std::move(first)), shared_(shared), sockets_(sockets), logs_(logs), calls_(calls) {
+                       std::vector<uint32_t> rows_taken, bool hold)
+    : current_(std::move(first)),
+      shared_(shared),
+      sockets_(sockets),
+      logs_(logs),
+      calls_(calls),
+      holding_(hold) {
   for (const uint32_t row : rows_taken) {
     if (row >= rows_.size()) rows_.resize(row + 1);
     rows_[row].taken = true;
@@ -79,6 +86,7 @@ void Supervisor::turn(Moment now) {
   });
   for (const auto& slot : slots_) {
     if (slot->worker && slot->worker->state == WorkerState::kReady) slot->ever_ready = true;
+    if (slot->worker && hangs_in_start(*slot->worker, now)) kill(slot->worker->pid, SIGKILL);
     reap(*slot, now);
     if (restarting_ && slot->start_at && *slot->start_at <= now) start(*slot, now);
   }
@@ -87,6 +95,12 @@ void Supervisor::turn(Moment now) {
     continue_replacing(now);
     stop_idle_parked();
   }
+}
+
+// One that a reload waits for has that reload's time instead.
+bool Supervisor::hangs_in_start(const WorkerProcess& worker, Moment now) const {
+  return worker.state == WorkerState::kStarting && !worker.waits &&
+         now - worker.started >= kStartTimeout;
 }
 
 template <typename Do>
@@ -180,7 +194,7 @@ Result<std::unique_ptr<WorkerProcess>> Supervisor::fork_worker(const Slot& slot,
 
 void Supervisor::start(Slot& slot, Moment now) {
   slot.start_at.reset();
-  Result<std::unique_ptr<WorkerProcess>> worker = fork_worker(slot, *current_, false, now);
+  Result<std::unique_ptr<WorkerProcess>> worker = fork_worker(slot, *current_, holding_, now);
   if (!worker) return start_failed(slot, now, worker.error());
   slot.worker = std::move(*worker);
   if (next_) prepare_worker(slot);
@@ -362,6 +376,19 @@ std::string Supervisor::name_of(const Slot& slot) const {
   return fmt::format("worker {}/{}", slot.pool, slot.index);
 }
 
+bool Supervisor::all_waiting() const {
+  return std::all_of(slots_.begin(), slots_.end(), [](const auto& slot) {
+    return slot->worker && slot->worker->state == WorkerState::kWaiting;
+  });
+}
+
+void Supervisor::release() {
+  holding_ = false;
+  for (const auto& slot : slots_) {
+    (void)slot->worker->order(ChannelVerb::kSwitch, current_->number);
+  }
+}
+
 bool Supervisor::all_ready() const {
   return std::all_of(slots_.begin(), slots_.end(), [](const auto& slot) {
     return slot->parked || (slot->worker && slot->worker->state == WorkerState::kReady);
@@ -428,6 +455,9 @@ std::optional<Moment> Supervisor::next_deadline(Moment now) const {
   for (const auto& slot : slots_) {
     if (restarting_ && slot->start_at) consider(*slot->start_at);
     if (slot->incoming) consider(slot->incoming->started + current_->plan.reload_timeout);
+    if (slot->worker && slot->worker->state == WorkerState::kStarting && !slot->worker->waits) {
+      consider(slot->worker->started + kStartTimeout);
+    }
   }
   for (const auto& worker : leaving_) consider(worker->kill_at.value_or(now));
   each_worker([&](const WorkerProcess& worker) {

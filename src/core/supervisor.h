@@ -38,9 +38,11 @@ namespace gatehouse {
 
 class Supervisor {
  public:
-  // All references outlive the supervisor. `rows_taken`: rows that a predecessor's workers have.
+  // All references outlive the supervisor. `rows_taken`: rows that a predecessor's workers have;
+  // where there is a predecessor (`hold`), the first workers wait for release() before they accept.
   Supervisor(MasterGenerationPtr first, SharedMemory& shared, const ListenSockets& sockets,
-             const LogSet& logs, const MasterCalls& calls, std::vector<uint32_t> rows_taken = {});
+             const LogSet& logs, const MasterCalls& calls, std::vector<uint32_t> rows_taken = {},
+             bool hold = false);
   // Kills and reaps whatever still runs.
   ~Supervisor();
   Supervisor(const Supervisor&) = delete;
@@ -86,6 +88,9 @@ class Supervisor {
   // SIGKILL to every worker that lives. Gives how many there were.
   size_t kill_all();
 
+  // Of a supervisor that holds its first workers: all of them have compiled the configuration.
+  bool all_waiting() const;
+  void release();
   bool all_ready() const;  // each slot has a live worker that accepts connections
   bool none_alive() const;
   bool failed_early() const { return failed_early_; }  // one died before it was ever ready
@@ -140,6 +145,7 @@ class Supervisor {
   void prepare_worker(Slot& slot);
   void continue_replacing(Moment now);
   void stop_idle_parked();
+  bool hangs_in_start(const WorkerProcess& worker, Moment now) const;
   template <typename Do>
   void each_worker(Do what) const;
   Result<uint32_t> take_row(const std::string& pool, uint32_t index);
@@ -160,6 +166,7 @@ class Supervisor {
   };
   std::vector<Row> rows_;
   uint32_t reopen_sequence_ = 0;
+  bool holding_ = false;
   bool restarting_ = true;
   bool failed_early_ = false;
 };

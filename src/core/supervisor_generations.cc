@@ -41,9 +41,10 @@ WorkerPlan Supervisor::plan_of(const Slot& slot, const MasterGeneration& generat
   plan.connections_max = place != nullptr ? place->connections_max : 0;
   plan.drain_timeout = generation.plan.drain_timeout;
   plan.names = generation.names;
-  plan.sockets = sockets_.of_worker(generation.plan, slot.pool, slot.index,
-                                    &generation == next_.get() ? ListenSockets::Which::kPrepared
-                                                               : ListenSockets::Which::kCommitted);
+  const bool is_committed = &generation != next_.get() && !holding_;
+  plan.sockets = sockets_.of_worker(
+      generation.plan, slot.pool, slot.index,
+      is_committed ? ListenSockets::Which::kCommitted : ListenSockets::Which::kPrepared);
   plan.logs = logs_.of_plan(generation.plan);
   return plan;
 }

@@ -115,7 +115,9 @@ void AgentProcess::start(Moment now) {
   Result<RunAs> run_as =
       geteuid() == 0 ? resolve_run_as(user, plan.agent.user.empty() ? plan.group : "") : RunAs();
   if (!run_as) return failed(run_as.error());
-  if (access(program_.c_str(), X_OK) != 0) return failed(errno_error(program_, errno));
+  // Opened with the master's rights: the agent's user may not get as far as the file.
+  const UniqueFd program(open(program_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!program) return failed(errno_error(program_, errno));
   make_state_folder(plan.agent.state, *run_as);
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0) {
@@ -125,7 +127,7 @@ void AgentProcess::start(Moment now) {
   UniqueFd theirs(ends[1]);
   std::fflush(nullptr);
   const pid_t pid = fork();
-  if (pid == 0) become_agent(std::move(theirs), *run_as);
+  if (pid == 0) become_agent(program.get(), std::move(theirs), *run_as);
   if (pid < 0) return failed(errno_error("cannot fork", errno));
   pid_ = pid;
   started_ = beat_changed_ = now;
@@ -138,7 +140,7 @@ void AgentProcess::start(Moment now) {
   GH_LOG(kInfo, "agent: started as process {}", pid);
 }
 
-void AgentProcess::become_agent(UniqueFd channel, const RunAs& run_as) const {
+void AgentProcess::become_agent(int program, UniqueFd channel, const RunAs& run_as) const {
   reset_signals_in_worker();
   (void)setpriority(PRIO_PROCESS, 0, kPatientNice);
   log_set_identity("agent");
@@ -147,7 +149,7 @@ void AgentProcess::become_agent(UniqueFd channel, const RunAs& run_as) const {
     std::_Exit(kWorkerSetupFailed);
   };
   if (log_descriptor() != STDERR_FILENO) dup2(log_descriptor(), STDERR_FILENO);
-  const Result<void> closed = close_other_descriptors({channel.get(), shared_.fd()});
+  const Result<void> closed = close_other_descriptors({program, channel.get(), shared_.fd()});
   if (!closed) fail(closed.error().message);
   for (const int fd : {channel.get(), shared_.fd()}) {
     const int flags = fcntl(fd, F_GETFD);
@@ -155,10 +157,12 @@ void AgentProcess::become_agent(UniqueFd channel, const RunAs& run_as) const {
   }
   const Result<void> dropped = drop_privileges(run_as);
   if (!dropped) fail(dropped.error().message);
-  const std::string channel_text = std::to_string(channel.get());
-  const std::string shared_text = std::to_string(shared_.fd());
-  execl(program_.c_str(), kProgram.data(), "--channel", channel_text.c_str(), "--shared",
-        shared_text.c_str(), nullptr);
+  std::string arguments[] = {std::string(kProgram), "--channel", std::to_string(channel.get()),
+                             "--shared", std::to_string(shared_.fd())};
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  pointers.push_back(nullptr);
+  fexecve(program, pointers.data(), environ);
   fail(program_ + ": " + std::strerror(errno));
   std::_Exit(kWorkerSetupFailed);
 }
@@ -254,7 +258,8 @@ void AgentProcess::hello(Moment now) {
         if (incarnation != incarnation_) return;
         if (reply && reply->ok) {
           ready_ = true;
-        } else {
+        } else if (peer_ && peer_->is_open()) {
+          // Asked again only where there is somebody who could answer.
           GH_LOG(kWarn, "agent: no greeting: {}", reply ? reply->error() : reply.error().message);
           hello_sent_ = false;
         }

@@ -70,7 +70,7 @@ class AgentProcess {
 
  private:
   void start(Moment now);
-  [[noreturn]] void become_agent(UniqueFd channel, const RunAs& run_as) const;
+  [[noreturn]] void become_agent(int program, UniqueFd channel, const RunAs& run_as) const;
   void died(Moment now, int status, bool known);
   void watch_heartbeat(Moment now);
   void hello(Moment now);

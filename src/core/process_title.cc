@@ -16,6 +16,8 @@ namespace {
 // follows without a gap. Empty until init_process_title().
 char* g_area = nullptr;
 size_t g_area_size = 0;
+// What environ pointed to first: setenv() makes another array, and does not free this one.
+char** g_environment = nullptr;
 
 std::vector<std::string>& kept_arguments() {
   static std::vector<std::string> arguments;
@@ -51,7 +53,7 @@ std::vector<std::string> init_process_title(int argc, char** argv) {
   program_invocation_name = name;
   char* slash = std::strrchr(name, '/');
   program_invocation_short_name = slash != nullptr ? slash + 1 : name;
-  environ = moved;
+  environ = g_environment = moved;
   g_area = argv[0];
   g_area_size = static_cast<size_t>(end - g_area);
   for (int i = 1; i < argc; ++i) argv[i] = nullptr;

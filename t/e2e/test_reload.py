@@ -33,7 +33,7 @@ def test_reloads_in_a_row(scene, folder):
             storm = blow(server, load, 12 if SANITIZED else 24, patience=5)
         assert not storm.wrong, storm.report("gatehouse")
         assert failures(storm.total) == 0, describe(storm.total)
-        assert storm.first and len(storm.first) == len(storm.last)
+        assert storm.first and len(storm.first) >= len(storm.last), "processes were added"
         for before, after in storm.grown():
             assert after.kept <= before.kept, f"{before} became {after}"
         wanted = storm.total["sent"] + storm.total["websockets"]["opened"] + storm.asked

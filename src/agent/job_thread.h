@@ -1,5 +1,6 @@
-// JobThread: one thread beside the event loop, for what would stop the loop: disk, checking a
-// configuration, compressing a log.
+// JobThread: the agent's use of core/helper_thread: functions as jobs, a limit on how many wait,
+// and a flag to end early. For what would stop the loop: disk, checking a configuration,
+// compressing a log.
 //
 // Jobs are done one after the other, in the order they came. `work` runs on the thread and must
 // touch nothing that the loop's thread touches; `done` runs on the loop afterwards, in a later
@@ -8,17 +9,13 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <thread>
 
 #include "core/event_loop.h"
+#include "core/helper_thread.h"
 #include "core/result.h"
-#include "core/unique_fd.h"
 
 namespace gatehouse {
 
@@ -43,26 +40,13 @@ class JobThread {
   bool idle() const { return pending_ == 0; }
 
  private:
-  struct Job {
-    std::function<void()> work;
-    std::function<void()> done;
-  };
+  class Job;
 
   JobThread() = default;
-  void loop_on_thread();
-  static void on_finished(void* self, uint8_t ready);
-  void deliver();
 
-  UniqueFd wake_;  // eventfd: something has finished
-  Watch watch_;
   size_t pending_ = 0;  // not delivered yet; the loop's thread only
   std::atomic<bool> cancelled_{false};
-  std::mutex mutex_;
-  std::condition_variable work_came_;
-  std::deque<Job> waiting_;
-  std::deque<Job> finished_;
-  bool stopping_ = false;
-  std::thread thread_;
+  std::unique_ptr<HelperThread> thread_;
 };
 
 }  // namespace gatehouse

@@ -112,7 +112,7 @@ void HelperThread::finish_jobs() {
     }
     job->done();
   }
-  if (std::exchange(poke_pending_, false)) poked_(owner_);
+  if (std::exchange(poke_pending_, false) && poked_ != nullptr) poked_(owner_);
 }
 
 }  // namespace gatehouse

@@ -31,7 +31,7 @@ class HelperThread {
     virtual void done() = 0;  // on the loop; the job is destroyed after it
   };
 
-  // `poked` is called on the loop in the turn after poke().
+  // `poked` is called on the loop in the turn after poke(); null where nobody pokes.
   using PokeCallback = void (*)(void* owner);
 
   // Fails where the system has no thread or descriptor to give.

@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/process_title.h"
 #include "core/process_worker.h"
 #include "core/signals.h"
 
@@ -37,9 +37,7 @@ constexpr Duration kStopTimeout{1'000};
 
 // Beside the program that runs, also after another file took its place.
 std::string agent_program() {
-  char path[PATH_MAX];
-  const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
-  const std::string self = size > 0 ? std::string(path, static_cast<size_t>(size)) : "";
+  const std::string self = program_path();
   const size_t slash = self.rfind('/');
   return (slash == std::string::npos ? "./" : self.substr(0, slash + 1)) + std::string(kProgram);
 }
@@ -66,9 +64,7 @@ AgentProcess::AgentProcess(SharedMemory& shared, ControlPeer::RequestHandler on_
 
 AgentProcess::~AgentProcess() {
   if (pid_ < 0) return;
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  kill_process(pid_);
 }
 
 void AgentProcess::serve(MasterGenerationPtr generation) {
@@ -167,7 +163,7 @@ void AgentProcess::become_agent(int program, UniqueFd channel, const RunAs& run_
   std::_Exit(kWorkerSetupFailed);
 }
 
-void AgentProcess::died(Moment now, int status, bool known) {
+void AgentProcess::died(Moment now, const ProcessEnd& how) {
   const pid_t pid = std::exchange(pid_, -1);
   // Whoever waits for an answer learns that there will be none.
   if (peer_) {
@@ -179,18 +175,15 @@ void AgentProcess::died(Moment now, int status, bool known) {
   ready_ = hung_ = false;
   kill_at_.reset();
   const bool wanted = !stopping_ && generation_->plan.agent.on;
-  const bool clean = known && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  const std::string end = !known ? std::string("is gone")
-                          : WIFSIGNALED(status)
-                              ? fmt::format("was killed by signal {}", WTERMSIG(status))
-                              : fmt::format("exited with status {}", WEXITSTATUS(status));
+  const std::string end = how.text();
   if (!wanted) {
     GH_LOG(kInfo, "agent: process {} {}", pid, end);
     return;
   }
-  const Duration delay = clean ? Duration{0} : backoff_.next_delay(now - started_);
+  // Also after a clean end: a program that ends at once must not be started as fast as it ends.
+  const Duration delay = backoff_.next_delay(now - started_);
   start_at_ = now + delay;
-  if (clean) {
+  if (how.is_clean()) {
     GH_LOG(kNotice, "agent: process {} {}; a new one starts", pid, end);
   } else {
     GH_LOG(kError, "agent: process {} {}; a replacement starts {}", pid, end,
@@ -301,11 +294,7 @@ void AgentProcess::turn(Moment now) {
   }
   if (peer_) peer_->turn(now);
   if (pid_ >= 0) {
-    int status = 0;
-    pid_t ended;
-    do ended = waitpid(pid_, &status, WNOHANG);
-    while (ended < 0 && errno == EINTR);
-    if (ended != 0) died(now, status, ended > 0);
+    if (const std::optional<ProcessEnd> end = reap_process(pid_)) died(now, *end);
   }
   if (pid_ < 0) {
     if (start_at_ && *start_at_ <= now) start(now);

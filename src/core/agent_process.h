@@ -21,6 +21,7 @@
 #include "core/agent_heartbeat.h"
 #include "core/control_peer.h"
 #include "core/master_generation.h"
+#include "core/process_end.h"
 #include "core/shared_memory.h"
 #include "core/supervisor_backoff.h"
 #include "core/units.h"
@@ -71,7 +72,7 @@ class AgentProcess {
  private:
   void start(Moment now);
   [[noreturn]] void become_agent(int program, UniqueFd channel, const RunAs& run_as) const;
-  void died(Moment now, int status, bool known);
+  void died(Moment now, const ProcessEnd& how);
   void watch_heartbeat(Moment now);
   void hello(Moment now);
   void tell_current(Moment now);

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/process_end.h"
 #include "core/process_title.h"
 #include "core/process_worker.h"
 #include "core/sealed_bytes.h"
@@ -27,19 +27,6 @@ namespace {
 // What a child may answer.
 constexpr size_t kResultMax = size_t{128} << 20;
 constexpr int kChildFailed = 70;
-
-Result<void> write_result(int fd, const std::string& text) {
-  size_t written = 0;
-  while (written < text.size()) {
-    const ssize_t put = write(fd, text.data() + written, text.size() - written);
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return errno_error("cannot write the result", errno);
-    written += static_cast<size_t>(put);
-  }
-  constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-  if (fcntl(fd, F_ADD_SEALS, kSeals) != 0) return errno_error("cannot seal the result", errno);
-  return {};
-}
 
 [[noreturn]] void become_child(const std::string& name, const RunAs& run_as, std::vector<int> fds,
                                int result, const ChildTask::Work& work) {
@@ -53,7 +40,7 @@ Result<void> write_result(int fd, const std::string& text) {
   if (done) done = drop_privileges(run_as);
   if (done) {
     try {
-      done = write_result(result, work());
+      done = write_and_seal(result, work());
     } catch (const std::exception& problem) {
       done = Error{std::string("uncaught exception: ") + problem.what()};
     }
@@ -84,33 +71,20 @@ ChildTask::ChildTask(ChildTask&& other) noexcept
 
 ChildTask::~ChildTask() {
   if (pid_ < 0) return;
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  kill_process(pid_);
 }
 
 std::optional<Result<std::string>> ChildTask::poll(Moment now) {
-  int status = 0;
-  pid_t ended;
-  do ended = waitpid(pid_, &status, WNOHANG);
-  while (ended < 0 && errno == EINTR);
-  if (ended == 0) {
+  const std::optional<ProcessEnd> end = reap_process(pid_);
+  if (!end) {
     if (now < deadline_) return std::nullopt;
-    kill(pid_, SIGKILL);
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-    pid_ = -1;
+    kill_process(std::exchange(pid_, -1));
     return Error{"the " + name_ + " took too long and was killed"};
   }
   const pid_t pid = std::exchange(pid_, -1);
-  if (ended > 0 && WIFSIGNALED(status)) {
-    const char* signal = sigabbrev_np(WTERMSIG(status));
-    return Error{fmt::format("the {} (process {}) was killed by signal {} ({})", name_, pid,
-                             WTERMSIG(status), signal != nullptr ? signal : "?")};
-  }
-  if (ended > 0 && WEXITSTATUS(status) != EXIT_SUCCESS) {
-    return Error{fmt::format("the {} (process {}) exited with status {}; the error log says why",
-                             name_, pid, WEXITSTATUS(status))};
+  if (end->known && !end->is_clean()) {
+    return Error{
+        fmt::format("the {} (process {}) {}; the error log may say why", name_, pid, end->text())};
   }
   return read_sealed(result_.get(), kResultMax);
 }

@@ -374,13 +374,4 @@ size_t ConfigSource::bytes() const {
   return total;
 }
 
-uint64_t ConfigSource::hash() const {
-  uint64_t hash = 0xCBF29CE484222325;
-  for (const char c : serialize()) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 0x100000001B3;
-  }
-  return hash;
-}
-
 }  // namespace gatehouse

@@ -100,9 +100,6 @@ class ConfigSource {
   // Size of all files together.
   size_t bytes() const;
 
-  // Tells configurations apart (64-bit FNV-1a of files and environment); not cryptographic.
-  uint64_t hash() const;
-
  private:
   friend class ConfigLoader;
 

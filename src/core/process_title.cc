@@ -2,6 +2,7 @@
 #include "core/process_title.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -62,6 +63,15 @@ std::vector<std::string> init_process_title(int argc, char** argv) {
 
 const std::vector<std::string>& original_arguments() {
   return kept_arguments();
+}
+
+std::string program_path() {
+  char path[PATH_MAX];
+  const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
+  std::string program(path, size > 0 ? static_cast<size_t>(size) : 0);
+  constexpr std::string_view kGone = " (deleted)";
+  if (program.ends_with(kGone)) program.resize(program.size() - kGone.size());
+  return program;
 }
 
 void set_process_title(std::string_view title) {

@@ -18,6 +18,9 @@ std::vector<std::string> init_process_title(int argc, char** argv);
 // What init_process_title() was called with; empty before.
 const std::vector<std::string>& original_arguments();
 
+// The path of the program's file as it is now, which may be another file than this process runs.
+std::string program_path();
+
 // "gatehouse: worker default/0". Cut to the room there is.
 void set_process_title(std::string_view title);
 

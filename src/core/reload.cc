@@ -198,7 +198,6 @@ void Reload::on_checked(Result<std::string> result, Moment now) {
 // The agent's part: it sees the very bytes, and keeps them in its history before they are used.
 void Reload::validate(Moment now) {
   step_ = Step::kValidating;
-  hash_ = source_->hash();
   source_.reset();
   if (!answer_.plan.agent.on || !parts_.agent.is_ready()) {
     if (answer_.plan.agent.on) {
@@ -327,7 +326,6 @@ void Reload::finish(bool ok, const std::string& error) {
   last_ = {wall_clock_us(), by, outcome};
   AgentProcess::Record record;
   record.body = {{"generation", number_},
-                 {"hash", fmt::format("{:016x}", hash_)},
                  {"time_us", last_.time_us},
                  {"by", by},
                  {"outcome", !ok           ? "refused"
@@ -339,7 +337,6 @@ void Reload::finish(bool ok, const std::string& error) {
   parts_.agent.store(std::move(record));
   bytes_.reset();
   answer_ = {};
-  hash_ = 0;
   for (const ReloadRequest& request : asked) {
     if (request.done) request.done(outcome);
   }

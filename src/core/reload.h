@@ -112,7 +112,6 @@ class Reload {
   Moment deadline_{};
   std::shared_ptr<ConfigSource> source_;
   UniqueFd bytes_;
-  uint64_t hash_ = 0;
   std::optional<ChildTask> checker_;
   unsigned rounds_ = 0;  // of checking
   CheckAnswer answer_;

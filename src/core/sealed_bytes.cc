@@ -18,17 +18,21 @@ constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRI
 Result<UniqueFd> seal_bytes(const char* name, std::string_view bytes) {
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return errno_error(std::string("memfd_create for ") + name, errno);
+  const Result<void> written = write_and_seal(fd.get(), bytes);
+  if (!written) return Error{std::string(name) + ": " + written.error().message};
+  return fd;
+}
+
+Result<void> write_and_seal(int fd, std::string_view bytes) {
   size_t written = 0;
   while (written < bytes.size()) {
-    const ssize_t put = ::write(fd.get(), bytes.data() + written, bytes.size() - written);
+    const ssize_t put = ::write(fd, bytes.data() + written, bytes.size() - written);
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return errno_error(std::string("writing the memfd of ") + name, errno);
+    if (put < 0) return errno_error("writing a memfd", errno);
     written += static_cast<size_t>(put);
   }
-  if (::fcntl(fd.get(), F_ADD_SEALS, kAllSeals) != 0) {
-    return errno_error(std::string("sealing the memfd of ") + name, errno);
-  }
-  return fd;
+  if (::fcntl(fd, F_ADD_SEALS, kAllSeals) != 0) return errno_error("sealing a memfd", errno);
+  return {};
 }
 
 Result<std::string> read_sealed(int fd, size_t max) {

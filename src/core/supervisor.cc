@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,21 +31,6 @@ constexpr Duration kStartTimeout{60'000};
 // channel, shared segment, and what its modules open.
 constexpr uint32_t kDescriptorsAside = 64;
 
-std::string describe_end(int status, bool known) {
-  if (!known) return "is gone";
-  if (WIFSIGNALED(status)) {
-    int signal = WTERMSIG(status);
-    const char* name = sigabbrev_np(signal);
-    return fmt::format("was killed by signal {} ({}){}", signal, name != nullptr ? name : "?",
-                       WCOREDUMP(status) ? ", core dumped" : "");
-  }
-  return fmt::format("exited with status {}", WEXITSTATUS(status));
-}
-
-bool is_clean(int status, bool known) {
-  return known && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
 }  // namespace
 
 Supervisor::Supervisor(MasterGenerationPtr first, SharedMemory& shared,
@@ -70,10 +54,8 @@ Supervisor::Supervisor(MasterGenerationPtr first, SharedMemory& shared,
 }
 
 Supervisor::~Supervisor() {
-  kill_all();
   each_worker([this](WorkerProcess& worker) {
-    while (waitpid(worker.pid, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    kill_process(worker.pid);
     release(worker);
   });
 }
@@ -209,27 +191,18 @@ void Supervisor::start_failed(Slot& slot, Moment now, const Error& error) {
          error.message);
 }
 
-bool Supervisor::is_dead(WorkerProcess& worker, int& status, bool& status_known) {
-  pid_t result;
-  do result = waitpid(worker.pid, &status, WNOHANG);
-  while (result < 0 && errno == EINTR);
-  // ECHILD: somebody else took the status. The worker is gone all the same.
-  status_known = result > 0;
-  return result != 0;
-}
-
 void Supervisor::reap(Slot& slot, Moment now) {
-  int status = 0;
-  bool known = false;
-  if (slot.incoming && is_dead(*slot.incoming, status, known)) {
-    GH_LOG(kError, "{}: process {}, which was to replace {}, {}; the old one carries on",
-           name_of(slot), slot.incoming->pid, slot.worker ? slot.worker->pid : 0,
-           describe_end(status, known));
-    release(*slot.incoming);
-    slot.incoming.reset();
-    for (const auto& other : slots_) other->replace = false;
+  if (slot.incoming) {
+    if (const std::optional<ProcessEnd> end = reap_process(slot.incoming->pid)) {
+      GH_LOG(kError, "{}: process {}, which was to replace {}, {}; the old one carries on",
+             name_of(slot), slot.incoming->pid, slot.worker ? slot.worker->pid : 0, end->text());
+      release(*slot.incoming);
+      slot.incoming.reset();
+      for (const auto& other : slots_) other->replace = false;
+    }
   }
-  if (slot.worker && is_dead(*slot.worker, status, known)) bury(slot, now, status, known);
+  if (!slot.worker) return;
+  if (const std::optional<ProcessEnd> end = reap_process(slot.worker->pid)) bury(slot, now, *end);
 }
 
 void Supervisor::release(WorkerProcess& worker) {
@@ -237,15 +210,14 @@ void Supervisor::release(WorkerProcess& worker) {
   rows_[worker.row].taken = false;
 }
 
-void Supervisor::bury(Slot& slot, Moment now, int status, bool status_known) {
+void Supervisor::bury(Slot& slot, Moment now, const ProcessEnd& how) {
   const std::unique_ptr<WorkerProcess> worker = std::move(slot.worker);
   // What it said last (ready, and died) must not be taken for its successor's word.
   if (worker->channel) (void)worker->read_channel();
   release(*worker);
-  const std::string end = describe_end(status, status_known);
-  const bool clean = is_clean(status, status_known);
+  const std::string end = how.text();
   if (!restarting_) {
-    if (clean) {
+    if (how.is_clean()) {
       GH_LOG(kInfo, "{}: process {} {}", worker->name(), worker->pid, end);
     } else {
       GH_LOG(kError, "{}: process {} {} while stopping", worker->name(), worker->pid, end);
@@ -285,9 +257,8 @@ void Supervisor::leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb, 
 
 void Supervisor::reap_leaving(Moment now) {
   std::erase_if(leaving_, [this, now](const std::unique_ptr<WorkerProcess>& worker) {
-    int status = 0;
-    bool known = false;
-    if (!is_dead(*worker, status, known)) {
+    const std::optional<ProcessEnd> end = reap_process(worker->pid);
+    if (!end) {
       if (!worker->kill_at) {
         worker->kill_at = now + worker->leave_within;
       } else if (*worker->kill_at <= now) {
@@ -297,11 +268,11 @@ void Supervisor::reap_leaving(Moment now) {
       }
       return false;
     }
-    if (is_clean(status, known)) {
+    if (end->is_clean()) {
       GH_LOG(kInfo, "{}: process {} has finished", worker->name(), worker->pid);
     } else {
       GH_LOG(kError, "{}: process {} {} while it was leaving", worker->name(), worker->pid,
-             describe_end(status, known));
+             end->text());
     }
     release(*worker);
     return true;

@@ -28,6 +28,7 @@
 
 #include "core/master.h"
 #include "core/master_generation.h"
+#include "core/process_end.h"
 #include "core/process_logs.h"
 #include "core/process_sockets.h"
 #include "core/supervisor_backoff.h"
@@ -136,9 +137,8 @@ class Supervisor {
                                                      Moment now);
   void start(Slot& slot, Moment now);
   void start_failed(Slot& slot, Moment now, const Error& error);
-  bool is_dead(WorkerProcess& worker, int& status, bool& status_known);
   void reap(Slot& slot, Moment now);
-  void bury(Slot& slot, Moment now, int status, bool status_known);
+  void bury(Slot& slot, Moment now, const ProcessEnd& how);
   void release(WorkerProcess& worker);
   void reap_leaving(Moment now);
   void leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb, uint32_t argument = 0);

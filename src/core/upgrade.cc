@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,6 +19,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/process_end.h"
 #include "core/process_title.h"
 #include "core/process_worker.h"
 #include "core/sealed_bytes.h"
@@ -38,16 +38,6 @@ constexpr size_t kHandoverMax = size_t{16} << 20;
 constexpr Duration kConfirmTimeout{10'000};
 constexpr size_t kWordMax = 8192;
 constexpr std::string_view kWords[] = {"ready", "go", "in-charge", "failed"};
-
-// The program's file as it is now, which may be another one than this process runs.
-std::string own_program() {
-  char path[PATH_MAX];
-  const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
-  std::string program(path, size > 0 ? static_cast<size_t>(size) : 0);
-  constexpr std::string_view kGone = " (deleted)";
-  if (program.ends_with(kGone)) program.resize(program.size() - kGone.size());
-  return program;
-}
 
 // Makes an inherited number ours: it must be open, and is not inherited any further.
 UniqueFd adopt(int fd) {
@@ -189,7 +179,7 @@ Upgrade::~Upgrade() {
 }
 
 Result<void> Upgrade::start(const Inheritance& inheritance, Moment deadline) {
-  const std::string program = own_program();
+  const std::string program = program_path();
   if (access(program.c_str(), X_OK) != 0) return errno_error(program, errno);
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
@@ -229,20 +219,13 @@ Upgrade::Outcome Upgrade::turn(Moment now) {
   const UpgradeHeard heard = hear_upgrade_word(talk_.get());
   if (heard.word == UpgradeWord::kFailed) return fail(heard.text);
   if (heard.word == UpgradeWord::kReady) return Outcome::kReady;
-  int status = 0;
-  pid_t ended;
-  do ended = waitpid(pid_, &status, WNOHANG);
-  while (ended < 0 && errno == EINTR);
-  if (ended != 0) {
+  if (const std::optional<ProcessEnd> end = reap_process(pid_)) {
     const pid_t pid = std::exchange(pid_, -1);
     talk_.reset();
-    failure_ = WIFSIGNALED(status)
-                   ? fmt::format("the new master (process {}) was killed by signal {}", pid,
-                                 WTERMSIG(status))
-                   : fmt::format(
-                         "the new master (process {}) exited with status {} before it was "
-                         "ready; the error log says why",
-                         pid, WEXITSTATUS(status));
+    failure_ = fmt::format(
+        "the new master (process {}) {} before it was ready; the error log says "
+        "why",
+        pid, end->text());
     return Outcome::kFailed;
   }
   if (now >= deadline_) return fail("the new master was not ready within upgrade_timeout");
@@ -252,10 +235,7 @@ Upgrade::Outcome Upgrade::turn(Moment now) {
 // Its workers end when they see that their master is gone.
 Upgrade::Outcome Upgrade::fail(const std::string& why) {
   failure_ = why;
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
-  pid_ = -1;
+  kill_process(std::exchange(pid_, -1));
   talk_.reset();
   return Outcome::kFailed;
 }

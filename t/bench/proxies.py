@@ -274,7 +274,7 @@ class Stage:
                 raise BenchError(f"{self.gatehouse} is missing: run make first, or name another with "
                                  "--gatehouse, or leave it out with --only")
             path = write(directory, "gatehouse.conf",
-                         gatehouse_config(directory, port, upstream_port, access_log, config))
+                         gatehouse_config(directory, port, upstream_port, access_log, variant, config))
             command = [self.gatehouse, "--foreground", "-c", path]
         elif kind == "nginx":
             path = write(directory, "nginx.conf",
@@ -298,22 +298,38 @@ def write(directory, name, text):
 
 # --- configurations -----------------------------------------------------------------------------
 
-# Of each proxy's variants the best of those tried (README.md has the list). nginx's are lines of its
-# http section; HAProxy's are lines of its global section, or of its defaults where an option.
+# Limits that nobody meets: what they cost is counting, not refusing. HAProxy counts before it decides.
+GATEHOUSE_LIMIT = "[limit per_client]\nkey = client_address\nrate = 10000000/1s burst 10000000\n"
+GATEHOUSE_BREAKER = "breaker = failures 5 or 50% of 20 in 10s open 60s close after 3"
+NGINX_LIMIT = ("limit_req_zone $binary_remote_addr zone=per_client:10m rate=1000000r/s; "
+               "limit_req zone=per_client burst=1000000 nodelay;")
+HAPROXY_LIMIT = """frontend
+  stick-table type ip size 100k expire 30s store http_req_rate(1s)
+  http-request track-sc0 src
+  http-request deny deny_status 429 if { sc_http_req_rate(0) gt 10000000 }"""
+
+# Of each proxy's variants the best of those tried (README.md has the list). gatehouse's are {place: text}
+# (a whole section, or lines of the route or of the upstream), nginx's are lines of its http section,
+# HAProxy's are lines of its global section, of its defaults where an option, or of its frontend.
 PROXIES = {
-    "gatehouse": ("gatehouse", ""),
+    "gatehouse": ("gatehouse", {}),
+    "gatehouse-limit": ("gatehouse", {"sections": GATEHOUSE_LIMIT, "route": "limit = per_client"}),
+    "gatehouse-both": ("gatehouse", {"sections": GATEHOUSE_LIMIT, "route": "limit = per_client",
+                                     "upstream": GATEHOUSE_BREAKER}),
     "nginx": ("nginx", ""),
+    "nginx-limit": ("nginx", NGINX_LIMIT),
     "nginx-16k": ("nginx", "proxy_buffer_size 16k; proxy_buffers 8 16k;"),
     "nginx-64k": ("nginx", "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_max_temp_file_size 0;"),
     "nginx-stream": ("nginx", "proxy_buffering off; proxy_buffer_size 32k; proxy_buffers 8 32k;"),
     "haproxy": ("haproxy", ""),
+    "haproxy-limit": ("haproxy", HAPROXY_LIMIT),
     "haproxy-64k": ("haproxy", "tune.bufsize 65536"),
     "haproxy-splice": ("haproxy", "option splice-response"),
     "forwarder": ("forwarder", ""),
 }
 
 
-def gatehouse_config(directory, port, upstream_port, access_log, routes=None):
+def gatehouse_config(directory, port, upstream_port, access_log, variant, routes=None):
     log = f"[log access]\nfile = {access_log}\nformat = combined\n" if access_log else ""
     return f"""\
 [gatehouse]
@@ -325,10 +341,11 @@ control = {directory}/control.sock
 address = 127.0.0.1:{port}
 {log}[upstream app]
 target = http://127.0.0.1:{upstream_port}
-{routes or '''[route app]
-path = /*
-upstream = app
-'''}"""
+{variant.get("upstream", "")}
+{variant.get("sections", "")}
+{routes or "[route app]" + chr(10) + "path = /*" + chr(10) + "upstream = app"}
+{variant.get("route", "")}
+"""
 
 
 def nginx_config(directory, port, upstream_port, access_log, variant, routes=None):
@@ -374,18 +391,19 @@ http {{
 def haproxy_config(port, upstream_port, log, variant):
     # HAProxy writes each log line by itself: it has no buffered file log (a ring's backing file is a
     # dump of memory, not a log). Its figure with the log on is that of one write per request.
+    place = variant.split()[0] if variant.startswith(("option", "frontend")) else "global"
     return f"""\
 global
   nbthread 1
   no strict-limits
   maxconn 12000
-  {"" if variant.startswith("option") else variant}
+  {variant if place == "global" else ""}
   {"log stdout format raw local0" if log else ""}
 defaults
   mode http
   {"log global" if log else "no log"}
   {"option httplog" if log else ""}
-  {variant if variant.startswith("option") else ""}
+  {variant if place == "option" else ""}
   option http-keep-alive
   http-reuse always
   timeout connect 10s
@@ -394,6 +412,7 @@ defaults
   timeout http-keep-alive 600s
 frontend bench
   bind 127.0.0.1:{port} backlog 4096
+  {variant.partition(chr(10))[2] if place == "frontend" else ""}
   default_backend app
 backend app
   server app 127.0.0.1:{upstream_port} pool-max-conn 512 pool-purge-delay 600s

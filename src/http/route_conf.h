@@ -1,5 +1,6 @@
-// The settings of [listener], [route] and [upstream] that belong to HTTP itself, and their
-// directive tables (route_conf.cc). Matching keys of a route live in router.h's types.
+// The settings of [listener] and [route] that belong to HTTP itself, and their directive tables
+// (route_conf.cc). Matching keys of a route live in router.h's types; those of [upstream] are in
+// upstream_conf.h.
 #pragma once
 
 #include <chrono>
@@ -45,37 +46,6 @@ struct RouteConf {
   Duration idle_timeout = std::chrono::hours(1);
 };
 
-// One server of an upstream: http://ADDRESS:PORT [weight N].
-struct TargetConf {
-  SocketAddress address;
-  std::string text;      // as written, without scheme and weight
-  std::string host;      // what a Host field says
-  bool resolved = true;  // false: the name is not an address; down until discovery resolves it
-  uint32_t weight = 1;
-};
-
-struct UpstreamConf {
-  std::vector<TargetConf> target;
-  Duration connect_timeout = std::chrono::seconds(5);
-  Duration response_timeout = std::chrono::seconds(60);
-  Duration read_timeout = std::chrono::seconds(60);
-  Duration write_timeout = std::chrono::seconds(60);
-  Bytes head_max = 32_KiB;
-  uint32_t fields_max = 100;
-  uint32_t keepalive = 256;
-  Duration keepalive_timeout = std::chrono::seconds(30);
-  Duration keepalive_age = std::chrono::hours(1);
-  uint32_t keepalive_requests = 10000;
-  uint32_t connect_tries = 3;  // targets tried where connecting fails
-};
-
-template <>
-struct ValueType<TargetConf> {
-  static Result<TargetConf> parse(std::string_view text);
-  static std::string format(const TargetConf& target);
-  static std::string expected();
-};
-
 template <>
 struct ValueType<NetworkPrefix> {
   static Result<NetworkPrefix> parse(std::string_view text);
@@ -86,6 +56,5 @@ struct ValueType<NetworkPrefix> {
 
 extern const DirectiveTable kListenerTable;
 extern const DirectiveTable kRouteTable;
-extern const DirectiveTable kUpstreamTable;
 
 }  // namespace gatehouse

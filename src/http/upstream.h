@@ -20,7 +20,7 @@
 #include "core/metrics.h"
 #include "core/sockets.h"
 #include "core/stream.h"
-#include "http/route_conf.h"
+#include "http/upstream_conf.h"
 
 namespace gatehouse {
 

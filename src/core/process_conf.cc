@@ -109,6 +109,16 @@ constexpr Directive kGatehouseDirectives[] = {
         "count together. auto is 4096, or what leaves the shared memory room for twice the "
         "workers.",
         "2000"),
+    directive<&GatehouseConf::discovered_upstreams>(
+        "discovered_upstreams",
+        "Upstreams whose targets are discovered or named by host names, at most. A change takes "
+        "effect at a restart.",
+        "64", range(1, kMemberListsMax)),
+    directive<&GatehouseConf::discovered_targets>(
+        "discovered_targets",
+        "Targets that each of them may have, at most, 512 bytes of shared memory for each. A "
+        "change takes effect at a restart.",
+        "256", range(1, kMembersMax)),
 };
 
 constexpr Directive kWorkersDirectives[] = {

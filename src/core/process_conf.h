@@ -12,6 +12,7 @@
 #include "core/config.h"
 #include "core/log.h"
 #include "core/log_conf.h"
+#include "core/member_lists.h"
 #include "core/sockets.h"
 #include "core/units.h"
 
@@ -54,6 +55,8 @@ struct GatehouseConf {
   bool daemon = true;
   uint32_t nofile = 0;      // RLIMIT_NOFILE of master and workers; 0: as much as the work needs
   AutoCount metric_series;  // see Metrics::open
+  uint32_t discovered_upstreams = MemberCapacity().lists;
+  uint32_t discovered_targets = MemberCapacity().members;  // of each of them
 };
 
 struct WorkersConf {

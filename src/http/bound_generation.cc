@@ -34,9 +34,7 @@ Result<std::unique_ptr<BoundGeneration>> GenerationBinder::bind(
     if (Result<void> done = module->attach(*bound); !done) return done.error();
   }
   for (const auto& upstream : bound->generation->upstreams()) {
-    upstream->own_state = std::make_shared<UpstreamState>();
-    upstream->own_state->current.resize(upstream->targets.size());
-    for (const UpstreamTarget& target : upstream->targets) {
+    for (const UpstreamTarget& target : upstream->configured.targets) {
       bound->target_keys.push_back(TargetStates::key_of(target));
     }
   }
@@ -97,7 +95,7 @@ Result<void> GenerationBinder::bind_cells(Generation& generation) {
   for (const auto& upstream : generation.upstreams()) {
     // Registers the name; its figures are the sums of its targets.
     (void)metrics_->cells(row, SeriesKind::kUpstream, upstream->name);
-    for (UpstreamTarget& target : upstream->targets) {
+    for (UpstreamTarget& target : upstream->configured.targets) {
       target.cells = &metrics_->cells(row, SeriesKind::kTarget, target.name);
     }
   }

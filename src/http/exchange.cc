@@ -2,6 +2,7 @@
 #include "http/exchange.h"
 
 #include "http/error_reply.h"
+#include "http/target_lease.h"
 
 namespace gatehouse {
 
@@ -36,6 +37,11 @@ void Exchange::set_upstream_field(std::string_view name, std::string_view value)
   request.added.push(Field{name, value, id, false});
 }
 
+void Exchange::set_target(const TargetLease& lease) {
+  target = &lease.target();
+  target_set = TargetSetRef(lease.set());
+}
+
 void Exchange::reset() {
   worker = nullptr;
   generation = nullptr;
@@ -63,6 +69,7 @@ void Exchange::reset() {
   request_id = {};
   capture_count = 0;
   target = nullptr;
+  target_set.reset();
   tries = 0;
   target_reused = false;
   upstream_bytes_in = upstream_bytes_out = 0;

@@ -19,12 +19,14 @@
 #include "http/host.h"
 #include "http/reason.h"
 #include "http/target.h"
+#include "http/target_set.h"
 
 namespace gatehouse {
 
 class ClientSide;
 class Generation;
 class Stream;
+class TargetLease;
 class Worker;
 struct Listener;
 struct Route;
@@ -101,6 +103,7 @@ class Exchange {
 
   // The try that gave (or failed to give) the response.
   const UpstreamTarget* target = nullptr;
+  TargetSetRef target_set;  // what `target` is of
   uint8_t tries = 0;
   bool target_reused = false;  // over a kept-alive connection
   uint64_t upstream_bytes_in = 0;
@@ -118,6 +121,9 @@ class Exchange {
   // Adds or replaces a field of the request towards the upstream: what the client sent under
   // that name is dropped. Copies nothing.
   void set_upstream_field(std::string_view name, std::string_view value);
+
+  // The try that begins: what `lease` gives is used.
+  void set_target(const TargetLease& lease);
 
   // Makes it as new for the next request; gives all memory back.
   void reset();

@@ -291,7 +291,7 @@ class Explanation {
     if (!upstream.is_inline) {
       report_.add(1, "upstream", upstream.name, place(section, upstream.origin));
     }
-    for (const UpstreamTarget& target : upstream.targets) {
+    for (const UpstreamTarget& target : upstream.configured.targets) {
       std::string text = target.address_text;
       if (target.weight != 1) text += fmt::format(" weight {}", target.weight);
       if (!target.resolved) text += " (its name is resolved when the gateway starts)";

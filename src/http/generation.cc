@@ -175,6 +175,7 @@ void GenerationBuilder::add_upstreams() {
     upstream->origin = section.origin();
     upstream->conf = &section.get<UpstreamConf>(kUpstreamTable);
     add_targets(*upstream, upstream->conf->target, &section, section.origin());
+    upstream->plain = upstream->configured.targets.size() <= 1;
     upstreams_.emplace(upstream->name, upstream.get());
     generation_.upstreams_.push_back(std::move(upstream));
   }
@@ -199,13 +200,13 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
         target.resolved = true;
       }
     }
-    for (const UpstreamTarget& other : upstream.targets) {
+    for (const UpstreamTarget& other : upstream.configured.targets) {
       if (other.address_text != target.address_text) continue;
       section->report(errors_, kUpstreamTable, "target",
                       "the same target as at " + section->where(other.origin),
                       "expected: one line for each target; a weight gives it a larger share", i);
     }
-    upstream.targets.push_back(std::move(target));
+    upstream.configured.targets.push_back(std::move(target));
   }
 }
 
@@ -229,7 +230,7 @@ const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
   upstream->name = target->text;
   upstream->origin = section.origin_of(kRouteTable, "upstream");
   upstream->conf = &config().defaults("upstream").get<UpstreamConf>(kUpstreamTable);
-  upstream->is_inline = true;
+  upstream->is_inline = upstream->plain = true;
   add_targets(*upstream, {*target}, nullptr, upstream->origin);
   const Upstream* made = upstream.get();
   inline_upstreams_.emplace(target->text, made);
@@ -445,7 +446,7 @@ std::span<const Hook> Generation::log_hooks(std::string_view route) const {
 std::vector<std::string> Generation::target_names() const {
   std::vector<std::string> names;
   for (const auto& upstream : upstreams_) {
-    for (const UpstreamTarget& target : upstream->targets) {
+    for (const UpstreamTarget& target : upstream->configured.targets) {
       if (!target.resolved) names.push_back(target.address_text);
     }
   }

@@ -28,20 +28,25 @@ bool is_idempotent(Method method) {
 
 Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
   Proxy proxy(exchange, upstream);
-  uint64_t tried = 0;
+  ChoiceContext choices(exchange);
   bool retried = false;
   Reason failure = Reason::kNoTarget;
   const bool has_body = !exchange.request.facts.body.empty();
   for (;;) {
-    UpstreamTarget* target = choose_target(upstream, tried);
-    if (target == nullptr || exchange.tries >= proxy.conf_.connect_tries + (retried ? 1 : 0)) break;
-    proxy.begin_try(*target, retried);
+    if (exchange.tries >= proxy.conf_.connect_tries + (retried ? 1 : 0)) break;
+    Choice choice = choose_target(upstream, choices);
+    if (!choice.lease) {
+      if (exchange.tries == 0) failure = choice.why;
+      break;
+    }
+    proxy.begin_try(std::move(choice.lease), retried);
+    UpstreamTarget& target = proxy.lease_.target();
     if (proxy.connection_ == nullptr) {
-      failure = co_await proxy.connect(*target);
+      failure = co_await proxy.connect(target);
       if (failure != Reason::kNone) {
         proxy.count_failure(failure);
-        const auto index = static_cast<size_t>(target - upstream.targets.data());
-        if (index < 64) tried |= uint64_t{1} << index;
+        proxy.lease_.settle(proxy.outcome(failure));
+        choices.mark_tried(proxy.lease_);
         continue;
       }
     }
@@ -54,11 +59,12 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
     if (failure == Reason::kNone || proxy.client_lost_) co_return;
     if (!retried && proxy.may_retry()) {
       retried = true;
-      target->state->cells().retries.add();
+      target.state->cells().retries.add();
       proxy.connection_.reset();
       continue;
     }
     proxy.count_failure(failure);
+    proxy.lease_.settle(proxy.outcome(failure));
     proxy.connection_.reset();
     break;
   }
@@ -66,9 +72,11 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
 }
 
 // A repeated try gets a new connection: the next kept-alive one may be just as dead.
-void Proxy::begin_try(UpstreamTarget& target, bool retried) {
+void Proxy::begin_try(TargetLease lease, bool retried) {
+  lease_ = std::move(lease);
+  UpstreamTarget& target = lease_.target();
   ++exchange_.tries;
-  exchange_.target = &target;
+  exchange_.set_target(lease_);
   exchange_.times.upstream_started = loop_.now();
   if (!retried) connection_ = target.state->take_idle();
   exchange_.target_reused = connection_ != nullptr;
@@ -88,6 +96,31 @@ void Proxy::count_failure(Reason why) {
   const UpstreamTarget& target = *exchange_.target;
   GH_LOG(kWarn, "upstream {}, target {}: {} (request {})", upstream_.name, target.address_text,
          reason_info(why).code, exchange_.request_id);
+}
+
+// How a try that failed goes down in the target's record.
+TryOutcome Proxy::outcome(Reason failure) const {
+  TryOutcome outcome;
+  outcome.latency = loop_.now() - exchange_.times.upstream_started;
+  switch (failure) {
+    case Reason::kUpstreamConnectFailed:
+    case Reason::kUpstreamConnectTimeout:
+      outcome.kind = TryOutcome::Kind::kConnectFailed;
+      break;
+    case Reason::kUpstreamTimeout:
+      outcome.kind = TryOutcome::Kind::kTimeout;
+      break;
+    case Reason::kUpstreamReset:
+      outcome.kind = TryOutcome::Kind::kReset;
+      break;
+    case Reason::kUpstreamBadResponse:
+    case Reason::kUpstreamHeadTooLarge:
+      outcome.kind = TryOutcome::Kind::kBadResponse;
+      break;
+    default:
+      break;
+  }
+  return outcome;
 }
 
 Task<Reason> Proxy::connect(UpstreamTarget& target) {

@@ -18,7 +18,9 @@
 #include "http/chunked.h"
 #include "http/exchange.h"
 #include "http/h1_parser.h"
+#include "http/target_choice.h"
 #include "http/upstream.h"
+#include "http/upstream_connection.h"
 #include "http/worker.h"
 
 namespace gatehouse {
@@ -55,7 +57,8 @@ class Proxy {
   Task<void> relay_tunnel();
   Task<UploadEnd> upload();
 
-  void begin_try(UpstreamTarget& target, bool retried);
+  void begin_try(TargetLease lease, bool retried);
+  TryOutcome outcome(Reason failure) const;
   Reason send_failed(const IoResult& result);
   Reason note_read(const IoResult& got);
   bool take_whole_head();
@@ -88,6 +91,7 @@ class Proxy {
   const Upstream& upstream_;
   const UpstreamConf& conf_;
   EventLoop& loop_;
+  TargetLease lease_;  // of the present try
   std::unique_ptr<UpstreamConnection> connection_;
 
   // The request's side of the present try.

@@ -106,6 +106,8 @@ Reason Proxy::accept_head() {
   if (why != Reason::kNone) return bad_response(why);
   in_.consume(head_.length);
   exchange_.times.upstream_head = loop_.now();
+  lease_.settle({TryOutcome::Kind::kAnswered, head_.status,
+                 exchange_.times.upstream_head - exchange_.times.upstream_started});
   exchange_.response.status = head_.status;
   exchange_.response.phrase = head_.phrase;
   exchange_.response.body = facts_.body;
@@ -275,6 +277,7 @@ Task<void> Proxy::relay_tunnel() {
   const uint64_t out_before = stream().bytes_out();
   // The last that is asked of the generation: it may be gone before the tunnel is.
   const Duration idle_timeout = exchange_.route->conf->idle_timeout;
+  lease_.detach();
   Stream& client_stream = client.begin_tunnel();
   fields_kept_ = true;
   // The unread bytes of both sides stay where they are until they have been passed on.

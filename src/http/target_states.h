@@ -1,9 +1,9 @@
 // TargetStates: what a worker keeps of each target, across the generations that name it.
 //
 // Found by the target's name and address: a name that means another address now begins anew. Each
-// generation holds the states of its targets once. When the last one lets go, the idle connections
-// are closed at once; the state itself goes with the last connection in use, at the end of that
-// turn. All of it happens on the loop's thread.
+// generation, and each set made at run time, holds the states of its targets once. When the last
+// one lets go, the idle connections are closed at once; the state itself goes with the last
+// connection in use, at the end of that turn. All of it happens on the loop's thread.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,8 @@
 
 #include "core/event_loop.h"
 #include "core/metrics.h"
-#include "http/upstream.h"
+#include "http/target_set.h"
+#include "http/upstream_connection.h"
 
 namespace gatehouse {
 

@@ -1,5 +1,6 @@
 // Tunnels: bytes both ways after a switch of protocols; declared in proxy.h.
 #include "core/buffer.h"
+#include "core/stream.h"
 #include "http/proxy.h"
 
 namespace gatehouse {

@@ -20,6 +20,7 @@ std::unique_ptr<TunnelRecord> detach_from_generation(Exchange& exchange) {
   exchange.listener = &record->listener;
   exchange.route = &record->route;
   exchange.target = &record->target;
+  exchange.target_set.reset();
 
   Arena& arena = exchange.arena;
   for (size_t i = 0; i < exchange.capture_count; ++i) {

@@ -31,9 +31,10 @@ bool walk_targets(const Generation& generation, TargetCursor& cursor,
   for (; cursor.upstream < upstreams.size(); ++cursor.upstream, cursor.target = 0) {
     Upstream& upstream = *upstreams[cursor.upstream];
     if (cursor.target == 0) begin(upstream);
-    for (; cursor.target < upstream.targets.size(); ++cursor.target, ++cursor.count) {
+    std::vector<UpstreamTarget>& targets = upstream.configured.targets;
+    for (; cursor.target < targets.size(); ++cursor.target, ++cursor.count) {
       if (++steps % kTargetsAtOnce == 0 && SteadyClock::now() >= deadline) return false;
-      visit(upstream.targets[cursor.target], cursor.count);
+      visit(targets[cursor.target], cursor.count);
     }
   }
   return true;
@@ -180,18 +181,12 @@ Result<void> Worker::check_sockets(const WorkerPlan& plan) const {
   return {};
 }
 
-// True where all targets have their states, and upstreams their positions.
+// True where all targets have their states.
 bool Worker::bind_targets(SteadyClock::time_point deadline) {
   Preparation& preparation = *preparation_;
   BoundGeneration& bound = *preparation.bound;
-  const Generation* before = current_ != nullptr ? current_->generation.get() : nullptr;
   return walk_targets(
-      *bound.generation, preparation.cursor, deadline,
-      [&](Upstream& upstream) {
-        inherit_state(upstream, before == nullptr
-                                    ? nullptr
-                                    : before->find_upstream(upstream.name, upstream.is_inline));
-      },
+      *bound.generation, preparation.cursor, deadline, [](Upstream&) {},
       [&](UpstreamTarget& target, size_t number) {
         target.state = &target_states_.hold(bound.target_keys[number], *target.cells);
       });
@@ -214,7 +209,8 @@ void Worker::work_a_slice() {
   while (!retiring_.empty()) {
     Retiring& retiring = retiring_.front();
     const bool done = walk_targets(
-        *retiring.bound->generation, retiring.cursor, deadline, [](Upstream&) {},
+        *retiring.bound->generation, retiring.cursor, deadline,
+        [](Upstream& upstream) { upstream.discovered.reset(); },
         [&](UpstreamTarget& target, size_t) {
           if (target.state != nullptr)
             target_states_.release(*std::exchange(target.state, nullptr));

@@ -1,9 +1,5 @@
-// Choosing a target, and keeping idle connections; see upstream.h.
-#include "http/upstream.h"
-
-#include <algorithm>
-#include <cassert>
-#include <unordered_map>
+// Keeping idle connections; see upstream_connection.h.
+#include "http/upstream_connection.h"
 
 #include "http/target_states.h"
 
@@ -96,45 +92,6 @@ void TargetState::on_expiry(void* self) {
   if (state->oldest_ != nullptr) {
     state->loop_.arm(state->expiry_, state->oldest_->idle_since_ + state->idle_timeout_);
   }
-}
-
-void inherit_state(Upstream& upstream, const Upstream* before) {
-  const auto same_name = [](const UpstreamTarget& a, const UpstreamTarget& b) {
-    return a.name == b.name;
-  };
-  if (before != nullptr && std::equal(upstream.targets.begin(), upstream.targets.end(),
-                                      before->targets.begin(), before->targets.end(), same_name)) {
-    upstream.state = before->state;
-    return;
-  }
-  upstream.state = upstream.own_state;
-  if (before == nullptr) return;
-  std::unordered_map<std::string_view, int64_t> stand;
-  for (size_t i = 0; i < before->targets.size(); ++i) {
-    stand.emplace(before->targets[i].name, before->state->current[i]);
-  }
-  for (size_t i = 0; i < upstream.targets.size(); ++i) {
-    const auto found = stand.find(upstream.targets[i].name);
-    if (found != stand.end()) upstream.state->current[i] = found->second;
-  }
-}
-
-UpstreamTarget* choose_target(const Upstream& upstream, uint64_t tried) {
-  UpstreamState& state = *upstream.state;
-  const size_t count = upstream.targets.size();
-  assert(state.current.size() == count);
-  int64_t total = 0;
-  size_t best = count;
-  for (size_t i = 0; i < count; ++i) {
-    const UpstreamTarget& target = upstream.targets[i];
-    if (!target.resolved || (i < 64 && (tried >> i & 1) != 0)) continue;
-    total += target.weight;
-    state.current[i] += target.weight;
-    if (best == count || state.current[i] > state.current[best]) best = i;
-  }
-  if (best == count) return nullptr;
-  state.current[best] -= total;
-  return const_cast<UpstreamTarget*>(&upstream.targets[best]);
 }
 
 }  // namespace gatehouse

@@ -1,0 +1,95 @@
+// The connections of one worker to one target, and what else it keeps of that target.
+//
+// A worker's idle connections to a target are a stack: the one used last is used next, so that
+// the others grow old and are closed. Each is watched: one that the target closes, or that says
+// something unasked, is dropped at once and not met by a request.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/event_loop.h"
+#include "core/metrics.h"
+#include "core/stream.h"
+#include "http/upstream_conf.h"
+
+namespace gatehouse {
+
+class TargetState;
+class TargetStates;
+
+// A connection to a target, in use or idle. Owned by whoever holds the pointer; while idle by its
+// TargetState.
+class UpstreamConnection {
+ public:
+  UpstreamConnection(EventLoop& loop, UniqueFd fd, TargetState& state);
+  ~UpstreamConnection();
+  UpstreamConnection(const UpstreamConnection&) = delete;
+  UpstreamConnection& operator=(const UpstreamConnection&) = delete;
+
+  Stream& stream() { return stream_; }
+  TargetState& state() { return state_; }
+  bool reused() const { return exchanges_ > 0; }
+
+ private:
+  friend class TargetState;
+  Stream stream_;
+  TargetState& state_;
+  Moment opened_;
+  Moment idle_since_;
+  uint32_t exchanges_ = 0;  // finished over it
+  UpstreamConnection* newer_ = nullptr;
+  UpstreamConnection* older_ = nullptr;
+};
+
+// What a worker keeps about one target across generations. It is held by each generation (or set
+// made at run time) that names the target; its connections and leases keep it too, so that it goes
+// with the last of them.
+class TargetState {
+ public:
+  // `states` is told when nothing needs it any more; null: somebody else sees to that.
+  TargetState(EventLoop& loop, std::string key, SeriesCells& cells, TargetStates* states = nullptr)
+      : loop_(loop), key_(std::move(key)), cells_(cells), states_(states) {}
+  ~TargetState();
+  TargetState(const TargetState&) = delete;
+  TargetState& operator=(const TargetState&) = delete;
+
+  // An idle connection that is alive as far as is known, or null.
+  std::unique_ptr<UpstreamConnection> take_idle();
+  // Gives a connection back after an exchange; closes it where the settings say so.
+  void give_back(std::unique_ptr<UpstreamConnection> connection, const UpstreamConf& conf);
+  void close_idle();
+  uint32_t idle_count() const { return idle_count_; }
+
+  SeriesCells& cells() { return cells_; }
+
+  // Where the target stands in the weighted round robin: see http/balancer.h.
+  int64_t position = 0;
+
+ private:
+  friend class TargetChooser;
+  friend class TargetLease;
+  friend class TargetStates;
+  friend class UpstreamConnection;
+  bool unused() const { return holders_ == 0 && connections_ == 0 && leases_ == 0; }
+  static void on_idle_activity(void* connection);
+  static void on_expiry(void* self);
+  void unlink(UpstreamConnection& connection);
+
+  EventLoop& loop_;
+  const std::string key_;
+  SeriesCells& cells_;
+  TargetStates* states_;
+  uint32_t holders_ = 0;      // generations and sets that name it
+  uint32_t connections_ = 0;  // open ones, in use and idle
+  uint32_t leases_ = 0;       // tries under way
+  bool leaving_ = false;      // on the list of TargetStates
+  UpstreamConnection* newest_ = nullptr;
+  UpstreamConnection* oldest_ = nullptr;
+  uint32_t idle_count_ = 0;
+  Duration idle_timeout_{};
+  Timer expiry_{&TargetState::on_expiry, this};
+};
+
+}  // namespace gatehouse

@@ -299,7 +299,7 @@ def write(directory, name, text):
 # --- configurations -----------------------------------------------------------------------------
 
 # Limits that nobody meets: what they cost is counting, not refusing. HAProxy counts before it decides.
-GATEHOUSE_LIMIT = "[limit per_client]\nkey = client_address\nrate = 10000000/1s burst 10000000\n"
+GATEHOUSE_LIMIT = "[limit per_client]\nkey = client_address\nrate = 1000000/1s burst 1000000\n"
 GATEHOUSE_BREAKER = "breaker = failures 5 or 50% of 20 in 10s open 60s close after 3"
 NGINX_LIMIT = ("limit_req_zone $binary_remote_addr zone=per_client:10m rate=1000000r/s; "
                "limit_req zone=per_client burst=1000000 nodelay;")

@@ -1,7 +1,8 @@
 """The client that checks rate limits counts right, against a server that decides by script."""
 import threading
 
-from keys import ask_keys
+from fickle import Fickle
+from keys import ask_keys, read_map
 
 
 def admitting(decide):
@@ -55,3 +56,10 @@ def test_what_is_lost(upstream):
     found = ask_keys(server.port, connections=1, rate=100, seconds=0.5)
     assert found["lost"] == found["ends"] >= 2
     assert found["sent"] == found["answered"] + found["lost"]
+
+
+def test_names(folder):
+    with Fickle("one") as target:
+        found = ask_keys(target.port, keys=3, requests=9, connections=2, map=f"{folder}/map")
+    assert found["by_name"] == {"one": 9}
+    assert read_map(f"{folder}/map") == ["one"] * 3

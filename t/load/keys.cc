@@ -12,6 +12,7 @@
 //
 // Usage: keys --port=N [--keys=K] [--requests=R | --seconds=S] [--connections=64] [--depth=1]
 //             [--rate=R] [--window=MS] [--field=X-Key] [--prefix=TEXT] [--path=/] [--random]
+//             [--sources=S] [--map=FILE]
 // Keys are PREFIX0 to PREFIX(K-1), asked in turn or, with --random, drawn. --depth requests are
 // sent on a connection before the first is answered. --rate: requests a second, by all connections
 // together; else each sends its next at once. Output: one line of JSON; "by_admitted" tells how
@@ -35,6 +36,7 @@ namespace {
 using namespace gatehouse::bench;
 
 constexpr uint64_t kStallNs = 10'000'000'000;
+constexpr size_t kNamesMax = 100;
 constexpr uint64_t kPauseNs = 10'000'000;  // before a failed connection is tried again
 
 struct Options {
@@ -49,6 +51,8 @@ struct Options {
   std::string field = "X-Key";
   std::string prefix = "key";
   std::string path = "/";
+  std::string map;
+  uint32_t sources = 1;
   bool random = false;
 };
 
@@ -72,7 +76,10 @@ struct Admission {
 
 class Client {
  public:
-  explicit Client(Options options) : options_(std::move(options)), admitted_(options_.keys, 0u) {}
+  explicit Client(Options options)
+      : options_(std::move(options)),
+        admitted_(options_.keys, 0u),
+        last_name_(options_.map.empty() ? 0 : options_.keys, int8_t{-1}) {}
   void run();
 
  private:
@@ -83,7 +90,9 @@ class Client {
   void on_event(Connection& c, uint32_t events);
   bool read_all(Connection& c);
   bool take_answers(Connection& c);
-  void count(const Sent& sent, unsigned status);
+  void count(const Sent& sent, unsigned status, std::string_view body);
+  void count_name(uint32_t key, std::string_view body);
+  void write_map() const;
   bool is_over(uint64_t now) const;
   uint64_t surely_most() const;
   uint64_t at_least() const;
@@ -95,7 +104,11 @@ class Client {
   std::vector<uint32_t> admitted_;  // of each key
   std::vector<Admission> admissions_;
   std::map<unsigned, uint64_t> statuses_;
+  std::vector<std::string> names_;
+  std::vector<uint64_t> by_name_;
+  std::vector<int8_t> last_name_;  // of each key, where --map is given
   std::mt19937_64 random_{7};
+  uint32_t next_source_ = 0;
   uint64_t issued_ = 0;
   uint64_t answered_ = 0;
   uint64_t lost_ = 0;
@@ -112,6 +125,12 @@ void Client::open(Connection& c) {
   c.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (c.fd < 0) die("socket");
   no_delay(c.fd);
+  if (options_.sources > 1) {
+    const int on = 1;
+    setsockopt(c.fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    const sockaddr_in own = loopback(0, 1 + next_source_++ % options_.sources);
+    if (bind(c.fd, reinterpret_cast<const sockaddr*>(&own), sizeof own) < 0) die("bind");
+  }
   const sockaddr_in to = loopback(options_.port);
   if (connect(c.fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0 &&
       errno != EINPROGRESS) {
@@ -156,7 +175,20 @@ void Client::send_more(Connection& c) {
   }
 }
 
-void Client::count(const Sent& sent, unsigned status) {
+void Client::count_name(uint32_t key, std::string_view body) {
+  const std::string_view name = body.substr(0, body.find_first_of(" \n"));
+  const auto known = std::find(names_.begin(), names_.end(), name);
+  const auto number = static_cast<size_t>(known - names_.begin());
+  if (known == names_.end()) {
+    if (names_.size() == kNamesMax) return;
+    names_.emplace_back(name);
+    by_name_.push_back(0);
+  }
+  ++by_name_[number];
+  if (!last_name_.empty()) last_name_[key] = static_cast<int8_t>(number);
+}
+
+void Client::count(const Sent& sent, unsigned status, std::string_view body) {
   const uint64_t now = now_ns();
   if (first_answer_ns_ == 0) first_answer_ns_ = now;
   last_answer_ns_ = now;
@@ -164,6 +196,7 @@ void Client::count(const Sent& sent, unsigned status) {
   ++statuses_[status];
   if (status != 200) return;
   ++admitted_[sent.key];
+  count_name(sent.key, body);
   if (options_.window_ns != 0) admissions_.push_back({sent.at_ns, now});
 }
 
@@ -182,7 +215,8 @@ bool Client::take_answers(Connection& c) {
     const auto* at = std::search(head.begin(), head.end(), kLength.begin(), kLength.end(), same);
     const size_t length = at == head.end() ? 0 : std::strtoull(at + kLength.size(), nullptr, 10);
     if (rest.size() < head_end + 4 + length) break;
-    count(c.sent.front(), static_cast<unsigned>(std::atoi(head.data() + 9)));
+    count(c.sent.front(), static_cast<unsigned>(std::atoi(head.data() + 9)),
+          rest.substr(head_end + 4, length));
     c.sent.pop_front();
     done += head_end + 4 + length;
   }
@@ -298,6 +332,14 @@ uint64_t Client::at_least() const {
   return least == UINT64_MAX ? 0 : least;
 }
 
+void Client::write_map() const {
+  std::FILE* file = std::fopen(options_.map.c_str(), "w");
+  if (file == nullptr) die(options_.map.c_str());
+  for (const std::string& name : names_) std::fprintf(file, "%s ", name.c_str());
+  for (const int8_t number : last_name_) std::fprintf(file, "\n%d", number);
+  std::fclose(file);
+}
+
 void Client::print() const {
   std::map<unsigned, uint64_t> by_admitted;
   for (const uint32_t n : admitted_) ++by_admitted[n];
@@ -313,14 +355,20 @@ void Client::print() const {
     spans = ",\"surely\":" + std::to_string(surely_most()) +
             ",\"at_least\":" + std::to_string(at_least());
   }
+  std::string by_name;
+  for (size_t i = 0; i < names_.size(); ++i) {
+    by_name += (i == 0 ? "\"" : ",\"") + names_[i] + "\":" + std::to_string(by_name_[i]);
+  }
+  if (!options_.map.empty()) write_map();
   std::printf(
       "{\"sent\":%llu,\"answered\":%llu,\"lost\":%llu,\"ends\":%llu,\"refused\":%llu,"
-      "\"seconds\":%.6f,\"statuses\":%s,\"by_admitted\":%s%s}\n",
+      "\"seconds\":%.6f,\"statuses\":%s,\"by_admitted\":%s,"
+      "\"by_name\":{%s}%s}\n",
       static_cast<unsigned long long>(issued_), static_cast<unsigned long long>(answered_),
       static_cast<unsigned long long>(lost_), static_cast<unsigned long long>(ends_),
       static_cast<unsigned long long>(refused_),
       static_cast<double>(last_answer_ns_ - start_ns_) / 1e9, object(statuses_).c_str(),
-      object(by_admitted).c_str(), spans.c_str());
+      object(by_admitted).c_str(), by_name.c_str(), spans.c_str());
 }
 
 // Reads one argument; false when it is none of ours.
@@ -347,6 +395,10 @@ bool parse(Options& o, const char* a) {
     o.prefix = prefix;
   } else if (const char* path = option_value(a, "--path")) {
     o.path = path;
+  } else if (const char* sources = option_value(a, "--sources")) {
+    o.sources = std::clamp(static_cast<uint32_t>(std::atol(sources)), 1u, 250u);
+  } else if (const char* map = option_value(a, "--map")) {
+    o.map = map;
   } else if (std::string_view{a} == "--random") {
     o.random = true;
   } else {

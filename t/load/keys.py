@@ -29,5 +29,12 @@ class Keys:
         return found
 
 
+def read_map(path):
+    """What --map has written: for each key the name of its last answer, or None."""
+    with open(path) as file:
+        names = file.readline().split()
+        return [names[number] if number >= 0 else None for number in map(int, file)]
+
+
 def ask_keys(port, **options):
     return Keys(port, **options).result()

@@ -5,7 +5,8 @@
 //   validate {"generation","by","time_us"} + fd of a sealed ConfigSource
 //                                              -> fd with the CheckAnswer as JSON, {"number"}
 //   store {"generation","time_us","by","outcome","error"} + fd, where there is one   -> {"number"}
-//   current {"generation"} + fd                -> {}; the agent takes its settings from it
+//   current {"generation"} + fd + fd           -> {}; the agent takes its settings from the first,
+//                                              the second is core/traffic_plan.h as JSON
 //   history_list {"limit","before"}            -> {"versions":[…],"more":bool}, the newest first
 //   history_get {"number"}                     -> fd of the bytes, {"version":{…}}; 0: the running
 //   reopen {} + fd of the error log            -> {}

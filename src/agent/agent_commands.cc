@@ -7,6 +7,7 @@
 #include "agent/agent_state.h"
 #include "core/log.h"
 #include "core/sealed_bytes.h"
+#include "core/traffic_plan.h"
 
 namespace gatehouse {
 namespace {
@@ -17,8 +18,8 @@ constexpr uint64_t kListDefault = 100;
 constexpr size_t kListBytes = kControlMessageMax - 8 * 1024;
 
 // The bytes that a request brought.
-Result<std::string> bytes_of(const ControlRequest& request) {
-  if (request.fds.size() != 1) {
+Result<std::string> bytes_of(const ControlRequest& request, size_t descriptors_max = 1) {
+  if (request.fds.empty() || request.fds.size() > descriptors_max) {
     return Error{
         fmt::format("{} needs the configuration's descriptor, and no other", request.command)};
   }
@@ -176,17 +177,25 @@ void Agent::State::store(const ControlRequest& request) {
 }
 
 void Agent::State::current(ControlRequest request) {
-  Result<std::string> bytes = bytes_of(request);
+  Result<std::string> bytes = bytes_of(request, 2);
   if (!bytes) return answer(request.id, control_error(bytes.error().message));
   struct Bound {
     std::optional<AgentSettings> settings;
+    Result<TrafficPlan> traffic{TrafficPlan()};
     std::string failure;
   };
   auto bound = std::make_shared<Bound>();
-  auto fd = std::make_shared<UniqueFd>(std::move(request.fds.front()));
+  auto fd = std::make_shared<UniqueFd>(std::move(request.fds[0]));
+  // A master of the version before, which has just been replaced on disk, sends no plan.
+  auto plan = std::make_shared<UniqueFd>();
+  if (request.fds.size() > 1) *plan = std::move(request.fds[1]);
   auto kept = std::make_shared<std::string>(std::move(*bytes));
   const bool queued = checking->run(
-      [this, fd, bound] {
+      [this, fd, plan, bound] {
+        if (*plan) {
+          const Result<std::string> traffic = read_sealed(plan->get(), kTrafficPlanMax);
+          bound->traffic = traffic ? traffic_plan_from_json(*traffic) : traffic.error();
+        }
         const Result<ConfigSource> source = ConfigSource::from_memfd(fd->get());
         if (!source) {
           bound->failure = source.error().message;
@@ -199,6 +208,7 @@ void Agent::State::current(ControlRequest request) {
         --binding;
         if (bound->settings) {
           figures.generation = entry.generation;
+          if (!bound->traffic) GH_LOG(kError, "{}", bound->traffic.error().message);
           apply(std::move(*bound->settings));
         }
         if (binding == 0) {

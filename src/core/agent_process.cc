@@ -20,6 +20,7 @@
 #include "core/log.h"
 #include "core/process_title.h"
 #include "core/process_worker.h"
+#include "core/sealed_bytes.h"
 #include "core/signals.h"
 
 namespace gatehouse {
@@ -261,8 +262,16 @@ void AgentProcess::hello(Moment now) {
 
 void AgentProcess::tell_current(Moment now) {
   told_ = generation_->number;
-  ask("current", {{"generation", generation_->number}}, {generation_->config.get()},
-      now + kAnswerTimeout, [](Result<ControlReply> reply) {
+  std::vector<int> fds{generation_->config.get()};
+  // As bytes of their own: they may be longer than a message.
+  const Result<UniqueFd> traffic = seal_bytes("gatehouse traffic", generation_->plan.agent.traffic);
+  if (traffic) {
+    fds.push_back(traffic->get());
+  } else {
+    GH_LOG(kError, "agent: cannot tell it the upstreams: {}", traffic.error().message);
+  }
+  ask("current", {{"generation", generation_->number}}, std::move(fds), now + kAnswerTimeout,
+      [](Result<ControlReply> reply) {
         if (reply && reply->ok) return;
         GH_LOG(kWarn, "agent: does not take the new configuration: {}",
                reply ? reply->error() : reply.error().message);

@@ -40,26 +40,29 @@ Json plan_to_json(const ProcessPlan& plan) {
   for (const LogFilePlan& log : plan.log_files) {
     logs.push_back({{"path", log.path}, {"where", log.where}});
   }
-  return {
-      {"pools", std::move(pools)},
-      {"listeners", std::move(listeners)},
-      {"log_files", std::move(logs)},
-      {"error_log", {{"path", plan.error_log.path}, {"where", plan.error_log.where}}},
-      {"error_log_level", static_cast<int>(plan.error_log_level)},
-      {"user", plan.user},
-      {"group", plan.group},
-      {"user_where", plan.user_where},
-      {"agent", {{"on", plan.agent.on}, {"user", plan.agent.user}, {"state", plan.agent.state}}},
-      {"drain_timeout", plan.drain_timeout.count()},
-      {"check_timeout", plan.check_timeout.count()},
-      {"reload_timeout", plan.reload_timeout.count()},
-      {"upgrade_timeout", plan.upgrade_timeout.count()},
-      {"pid_file", plan.pid_file},
-      {"control", plan.control},
-      {"control_group", plan.control_group},
-      {"daemon", plan.daemon},
-      {"shared_memory", plan.shared_memory},
-      {"metric_series", plan.metric_series}};
+  return {{"pools", std::move(pools)},
+          {"listeners", std::move(listeners)},
+          {"log_files", std::move(logs)},
+          {"error_log", {{"path", plan.error_log.path}, {"where", plan.error_log.where}}},
+          {"error_log_level", static_cast<int>(plan.error_log_level)},
+          {"user", plan.user},
+          {"group", plan.group},
+          {"user_where", plan.user_where},
+          {"agent",
+           {{"on", plan.agent.on},
+            {"user", plan.agent.user},
+            {"state", plan.agent.state},
+            {"traffic", plan.agent.traffic}}},
+          {"drain_timeout", plan.drain_timeout.count()},
+          {"check_timeout", plan.check_timeout.count()},
+          {"reload_timeout", plan.reload_timeout.count()},
+          {"upgrade_timeout", plan.upgrade_timeout.count()},
+          {"pid_file", plan.pid_file},
+          {"control", plan.control},
+          {"control_group", plan.control_group},
+          {"daemon", plan.daemon},
+          {"shared_memory", plan.shared_memory},
+          {"metric_series", plan.metric_series}};
 }
 
 // A whole number of this range. (get<uint32_t>() would cut a large one and round a fraction.)
@@ -135,6 +138,7 @@ ProcessPlan plan_from_json(const Json& json) {
   agent.at("on").get_to(plan.agent.on);
   agent.at("user").get_to(plan.agent.user);
   agent.at("state").get_to(plan.agent.state);
+  agent.at("traffic").get_to(plan.agent.traffic);
   plan.drain_timeout = get_duration(json, "drain_timeout");
   plan.check_timeout = get_duration(json, "check_timeout");
   plan.reload_timeout = get_duration(json, "reload_timeout");

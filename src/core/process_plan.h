@@ -40,6 +40,8 @@ struct AgentPlan {
   bool on = false;
   std::string user;   // empty: the workers'
   std::string state;  // its folder
+  // What it has to know of the upstreams, as core/traffic_plan.h writes it; passed on unread.
+  std::string traffic;
 };
 
 struct ProcessPlan {

@@ -9,6 +9,7 @@
 #include "core/agent_conf.h"
 #include "core/log_conf.h"
 #include "core/process_conf.h"
+#include "http/traffic_plan.h"
 
 namespace gatehouse {
 namespace {
@@ -97,6 +98,7 @@ ProcessPlan plan_of(const Generation& generation, uint32_t cpus) {
     const auto& agent = config.sections("agent")[0].get<AgentConf>(kAgentTable);
     plan.agent.user = agent.user;
     plan.agent.state = agent.state.path;
+    plan.agent.traffic = traffic_plan_to_json(traffic_plan_of(generation));
   }
   plan.drain_timeout = conf.drain_timeout;
   plan.check_timeout = conf.check_timeout;

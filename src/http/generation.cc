@@ -9,8 +9,10 @@
 
 #include "core/log_conf.h"
 #include "core/process_conf.h"
+#include "http/health_conf.h"
 #include "http/proxy.h"
 #include "http/router.h"
+#include "http/traffic_plan.h"
 
 namespace gatehouse {
 
@@ -175,7 +177,11 @@ void GenerationBuilder::add_upstreams() {
     upstream->origin = section.origin();
     upstream->conf = &section.get<UpstreamConf>(kUpstreamTable);
     add_targets(*upstream, upstream->conf->target, &section, section.origin());
-    upstream->plain = upstream->configured.targets.size() <= 1;
+    const auto& watched = section.get<UpstreamHealthConf>(kUpstreamHealthTable);
+    upstream->plain = upstream->configured.targets.size() <= 1 &&
+                      watched.health.kind == HealthCheck::Kind::kNone &&
+                      watched.discover.kind == Discovery::Kind::kNone;
+    check_traffic(config(), section, errors_);
     upstreams_.emplace(upstream->name, upstream.get());
     generation_.upstreams_.push_back(std::move(upstream));
   }
@@ -460,6 +466,7 @@ Schema make_schema(std::span<const Module* const> modules) {
   schema.add_section("upstream", NameRule::kRequired,
                      "A group of servers that requests are handed to.");
   schema.add_table(&kUpstreamTable);
+  schema.add_table(&kUpstreamHealthTable);
   schema.add_section("route", NameRule::kRequired,
                      "Which requests are meant, and what is done with them.");
   schema.add_table(&kRouteTable);

@@ -15,8 +15,8 @@ using std::chrono::seconds;
 
 constexpr Directive kUpstreamDirectives[] = {
     directive<&UpstreamConf::target>("target", "A server: its URL and its weight.",
-                                     "http://10.0.1.11:8080 weight 3", DirectiveFlag::kNotInherited,
-                                     DirectiveFlag::kRequired),
+                                     "http://10.0.1.11:8080 weight 3",
+                                     DirectiveFlag::kNotInherited),
     directive<&UpstreamConf::connect_timeout>("connect_timeout",
                                               "How long connecting to a target may take.", "5s",
                                               range(milliseconds(1), seconds(300))),

@@ -33,7 +33,7 @@ CheckAnswer some_answer() {
   plan.user = "nobody";
   plan.group = "nogroup";
   plan.user_where = "x.conf:1: ";
-  plan.agent = {true, "keeper", "/var/lib/gatehouse"};
+  plan.agent = {true, "keeper", "/var/lib/gatehouse", "{\"version\":1}"};
   plan.drain_timeout = Duration(1);
   plan.check_timeout = Duration(2);
   plan.reload_timeout = Duration(3);
@@ -75,6 +75,7 @@ Test(check_answer, comes_back_as_it_was) {
   cr_assert(copy->plan.log_files[0].path == "/var/log/a\"b.log");
   cr_assert(copy->plan.error_log_level == LogLevel::kWarn);
   cr_assert(copy->plan.agent.on && copy->plan.agent.user == "keeper");
+  cr_assert(copy->plan.agent.traffic == "{\"version\":1}");
   cr_assert(copy->plan.upgrade_timeout == Duration(4) && copy->plan.daemon);
   cr_assert(copy->plan.shared_memory == uint64_t{1} << 40 && copy->plan.metric_series == 77);
   cr_assert(copy->names == answer.names);

@@ -1,0 +1,194 @@
+// TrafficPlan as JSON. See traffic_plan.h.
+#include "core/traffic_plan.h"
+
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <utility>
+
+namespace gatehouse {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kVersion = 1;
+constexpr int64_t kDurationMax = int64_t{1000} * 3600 * 24 * 365;
+
+constexpr const char* kHealthKinds[] = {"none", "http", "tcp"};
+constexpr const char* kDiscoveryKinds[] = {"none", "dns", "srv", "file", "api"};
+
+Json health_to_json(const HealthCheck& check) {
+  Json expect = Json::array();
+  for (const StatusRange& range : check.expect) expect.push_back({range.low, range.high});
+  Json fields = Json::array();
+  for (const FieldExpectation& field : check.fields) fields.push_back({field.name, field.value});
+  return {{"kind", kHealthKinds[static_cast<size_t>(check.kind)]},
+          {"method", check.method},
+          {"path", check.path},
+          {"host", check.host},
+          {"expect", std::move(expect)},
+          {"fields", std::move(fields)},
+          {"body", check.body},
+          {"port", check.port},
+          {"every", check.every.count()},
+          {"timeout", check.timeout.count()},
+          {"jitter", check.jitter},
+          {"rise", check.rise},
+          {"fall", check.fall}};
+}
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw std::runtime_error(what);
+}
+
+// A whole number of this range: what the library converts silently is refused.
+uint64_t number_at(const Json& json, const char* key, uint64_t low, uint64_t high) {
+  const Json& value = json.at(key);
+  if (!value.is_number_unsigned() || value.get<uint64_t>() < low || value.get<uint64_t>() > high) {
+    refuse(std::string(key) + " is no number that it can be");
+  }
+  return value.get<uint64_t>();
+}
+
+const Json& list_at(const Json& json, const char* key) {
+  const Json& value = json.at(key);
+  if (!value.is_array()) refuse(std::string(key) + " is no list");
+  return value;
+}
+
+std::string text_at(const Json& json, const char* key) {
+  return json.at(key).get<std::string>();
+}
+
+Duration duration_at(const Json& json, const char* key, int64_t low) {
+  return Duration(static_cast<int64_t>(
+      number_at(json, key, static_cast<uint64_t>(low), static_cast<uint64_t>(kDurationMax))));
+}
+
+template <typename Kind, size_t kCount>
+Kind kind_at(const Json& json, const char* const (&names)[kCount]) {
+  const std::string name = text_at(json, "kind");
+  for (size_t i = 0; i < kCount; ++i) {
+    if (name == names[i]) return static_cast<Kind>(i);
+  }
+  refuse("there is no kind " + name);
+}
+
+HealthCheck health_from_json(const Json& json) {
+  HealthCheck check;
+  check.kind = kind_at<HealthCheck::Kind>(json, kHealthKinds);
+  check.method = text_at(json, "method");
+  check.path = text_at(json, "path");
+  check.host = text_at(json, "host");
+  // They become parts of a request.
+  for (const std::string* part : {&check.method, &check.path, &check.host}) {
+    for (const char c : *part) {
+      if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f) refuse("a blank in a request");
+    }
+  }
+  if (check.kind == HealthCheck::Kind::kHttp && !check.path.starts_with('/')) {
+    refuse("a check without a path");
+  }
+  check.expect.clear();
+  for (const Json& range : list_at(json, "expect")) {
+    if (!range.is_array() || range.size() != 2) refuse("expect is malformed");
+    const auto status = [](const Json& value) {
+      if (!value.is_number_unsigned() || value.get<uint64_t>() < 100 ||
+          value.get<uint64_t>() > 599) {
+        refuse("expect is no status");
+      }
+      return value.get<uint16_t>();
+    };
+    check.expect.push_back({status(range[0]), status(range[1])});
+  }
+  for (const Json& field : list_at(json, "fields")) {
+    if (!field.is_array() || field.size() != 2) refuse("fields is malformed");
+    check.fields.push_back({field[0].get<std::string>(), field[1].get<std::string>()});
+  }
+  check.body = text_at(json, "body");
+  check.port = static_cast<uint16_t>(number_at(json, "port", 0, 65535));
+  check.every = duration_at(json, "every", 1);
+  check.timeout = duration_at(json, "timeout", 1);
+  check.jitter = static_cast<uint32_t>(number_at(json, "jitter", 0, 10'000));
+  check.rise = static_cast<uint32_t>(number_at(json, "rise", 1, 1000));
+  check.fall = static_cast<uint32_t>(number_at(json, "fall", 1, 1000));
+  return check;
+}
+
+Discovery discovery_from_json(const Json& json) {
+  Discovery discovery;
+  discovery.kind = kind_at<Discovery::Kind>(json, kDiscoveryKinds);
+  discovery.every = duration_at(json, "every", 0);
+  discovery.path = text_at(json, "path");
+  if (discovery.kind == Discovery::Kind::kFile && !discovery.path.starts_with('/')) {
+    refuse("a file without a path");
+  }
+  return discovery;
+}
+
+PlannedUpstream upstream_from_json(const Json& json) {
+  PlannedUpstream upstream;
+  upstream.name = text_at(json, "name");
+  if (upstream.name.empty()) refuse("an upstream without a name");
+  for (const Json& entry : list_at(json, "targets")) {
+    PlannedTarget target;
+    target.text = text_at(entry, "text");
+    if (const std::string address = text_at(entry, "address"); !address.empty()) {
+      Result<SocketAddress> parsed = SocketAddress::parse(address);
+      if (!parsed) refuse(parsed.error().message);
+      target.address = *parsed;
+    }
+    target.weight = static_cast<uint32_t>(number_at(entry, "weight", 1, kMemberWeightMax));
+    upstream.targets.push_back(std::move(target));
+  }
+  upstream.health = health_from_json(json.at("health"));
+  upstream.discover = discovery_from_json(json.at("discover"));
+  return upstream;
+}
+
+TrafficPlan plan_from_json(const Json& json) {
+  if (json.at("version").get<int>() != kVersion) refuse("another version");
+  TrafficPlan plan;
+  plan.capacity.lists = static_cast<uint32_t>(number_at(json, "lists", 1, kMemberListsMax));
+  plan.capacity.members = static_cast<uint32_t>(number_at(json, "members", 1, kMembersMax));
+  for (const Json& entry : list_at(json, "upstreams")) {
+    plan.upstreams.push_back(upstream_from_json(entry));
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::string traffic_plan_to_json(const TrafficPlan& plan) {
+  Json upstreams = Json::array();
+  for (const PlannedUpstream& upstream : plan.upstreams) {
+    Json targets = Json::array();
+    for (const PlannedTarget& target : upstream.targets) {
+      targets.push_back({{"text", target.text},
+                         {"address", target.address.is_none() ? "" : target.address.format()},
+                         {"weight", target.weight}});
+    }
+    upstreams.push_back({{"name", upstream.name},
+                         {"targets", std::move(targets)},
+                         {"health", health_to_json(upstream.health)},
+                         {"discover",
+                          {{"kind", kDiscoveryKinds[static_cast<size_t>(upstream.discover.kind)]},
+                           {"every", upstream.discover.every.count()},
+                           {"path", upstream.discover.path}}}});
+  }
+  const Json json = {{"version", kVersion},
+                     {"lists", plan.capacity.lists},
+                     {"members", plan.capacity.members},
+                     {"upstreams", std::move(upstreams)}};
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<TrafficPlan> traffic_plan_from_json(std::string_view json) {
+  try {
+    return plan_from_json(Json::parse(json));
+  } catch (const std::exception& problem) {
+    return Error{std::string("the plan of the traffic is malformed: ") + problem.what()};
+  }
+}
+
+}  // namespace gatehouse

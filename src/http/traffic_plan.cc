@@ -1,0 +1,88 @@
+// See traffic_plan.h.
+#include "http/traffic_plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/process_conf.h"
+#include "http/health_conf.h"
+#include "http/upstream_conf.h"
+
+namespace gatehouse {
+namespace {
+
+bool is_named(const TargetConf& target) {
+  return !target.resolved;
+}
+
+PlannedUpstream plan_of(const Upstream& upstream, const Config& config) {
+  PlannedUpstream plan;
+  plan.name = traffic_name(upstream);
+  for (const UpstreamTarget& target : upstream.configured.targets) {
+    PlannedTarget planned;
+    planned.text = target.address_text;
+    // What a name means is not in the configuration, even where a table knew it.
+    const Result<SocketAddress> address = SocketAddress::parse(target.address_text, uint16_t{80});
+    if (address) planned.address = *address;
+    planned.weight = target.weight;
+    plan.targets.push_back(std::move(planned));
+  }
+  if (const ConfigSection* section =
+          upstream.is_inline ? nullptr : config.find("upstream", upstream.name)) {
+    const auto& conf = section->get<UpstreamHealthConf>(kUpstreamHealthTable);
+    plan.health = conf.health;
+    plan.discover = conf.discover;
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::string traffic_name(const Upstream& upstream) {
+  return upstream.is_inline ? "http://" + upstream.name : upstream.name;
+}
+
+TrafficPlan traffic_plan_of(const Generation& generation) {
+  TrafficPlan plan;
+  const auto& conf =
+      generation.config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
+  plan.capacity = {conf.discovered_upstreams, conf.discovered_targets};
+  for (const auto& upstream : generation.upstreams()) {
+    PlannedUpstream planned = plan_of(*upstream, generation.config());
+    const bool has_name =
+        std::any_of(planned.targets.begin(), planned.targets.end(),
+                    [](const PlannedTarget& target) { return target.address.is_none(); });
+    if (has_name || planned.health.kind != HealthCheck::Kind::kNone ||
+        planned.discover.kind != Discovery::Kind::kNone) {
+      plan.upstreams.push_back(std::move(planned));
+    }
+  }
+  return plan;
+}
+
+void check_traffic(const Config& config, const ConfigSection& section, ConfigErrors& errors) {
+  const auto& conf = section.get<UpstreamHealthConf>(kUpstreamHealthTable);
+  const auto& targets = section.get<UpstreamConf>(kUpstreamTable).target;
+  const bool agent = config.sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable).agent;
+  const auto kind = conf.discover.kind;
+  if (section.is_broken()) return;
+  if (targets.empty() && kind != Discovery::Kind::kFile && kind != Discovery::Kind::kApi) {
+    section.report(errors, kUpstreamTable, {}, "the key target is missing",
+                   "expected: target = http://10.0.1.11:8080 weight 3");
+    return;
+  }
+  constexpr const char* kAgentHint = "the agent does that, and [gatehouse] agent is off";
+  if (!agent && conf.health.kind != HealthCheck::Kind::kNone) {
+    section.report(errors, kUpstreamHealthTable, "health", kAgentHint);
+  }
+  if (!agent && kind != Discovery::Kind::kNone) {
+    section.report(errors, kUpstreamHealthTable, "discover", kAgentHint);
+  }
+  const bool dns = kind == Discovery::Kind::kDns || kind == Discovery::Kind::kSrv;
+  if (dns && std::none_of(targets.begin(), targets.end(), is_named)) {
+    section.report(errors, kUpstreamHealthTable, "discover", "no target has a name to look up",
+                   "expected: a target such as http://users.internal:8080");
+  }
+}
+
+}  // namespace gatehouse

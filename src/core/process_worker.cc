@@ -4,6 +4,9 @@
 #include <dirent.h>
 #include <fmt/format.h>
 #include <linux/close_range.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,6 +57,36 @@ std::vector<int> descriptors_of(const WorkerContext& context) {
   return keep;
 }
 
+// How long the event loop wants to run at a time. It runs for microseconds and then waits; who asks
+// for less at a time than the others gets the processor sooner (Linux 6.12; before that it is not
+// looked at). Measured beside compilers on both processors: half of the time between a wake-up and
+// running, and half of the 99th percentile of the latency. The threads that the worker starts do
+// not inherit it.
+constexpr uint64_t kTurnNs = 100'000;
+
+// struct sched_attr as sched_setattr(2) has it: the kernel's header cannot be used beside glibc's.
+struct SchedulingWish {
+  static constexpr uint64_t kResetOnFork = 1;
+  uint32_t size = 48;  // of this version of it
+  uint32_t policy = SCHED_OTHER;
+  uint64_t flags = kResetOnFork;
+  int32_t nice = 0;
+  uint32_t priority = 0;
+  uint64_t runtime_ns = 0;
+  uint64_t deadline_ns = 0;
+  uint64_t period_ns = 0;
+};
+static_assert(sizeof(SchedulingWish) == 48);
+
+void ask_for_short_turns() {
+  if (sched_getscheduler(0) != SCHED_OTHER) return;  // the operator knows better
+  SchedulingWish wanted;
+  wanted.nice = getpriority(PRIO_PROCESS, 0);
+  wanted.runtime_ns = kTurnNs;
+  // Where it is refused the worker is as fast as the others.
+  (void)syscall(SYS_sched_setattr, 0, &wanted, 0);
+}
+
 // All steps in the order in which they must come: the limit needs root, the log must be usable.
 Result<void> set_up(WorkerContext& context, const WorkerSetup& setup) {
   reset_signals_in_worker();
@@ -66,6 +99,7 @@ Result<void> set_up(WorkerContext& context, const WorkerSetup& setup) {
   if (setup.let_go_of_streams) {
     if (Result<void> done = let_go_of_streams(log_descriptor()); !done) return done;
   }
+  ask_for_short_turns();
   context.nofile = raise_descriptor_limit(setup.nofile_wanted);
   return drop_privileges(setup.run_as);
 }

@@ -1,10 +1,12 @@
 """Master and workers: deaths, signals, logs, pid file, daemon, privileges, the command line."""
+import ctypes
 import json
 import os
 import pwd
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -610,3 +612,19 @@ def test_workers_hold_only_their_own(gateway, upstream, folder):
     for first in range(3):
         for second in range(first):
             assert not seen[first] & seen[second], "two workers share a descriptor"
+
+
+def turn_of(task):
+    """How long a thread wants to run at a time, in ns (sched_getattr); 0 where the kernel is older
+    than 6.12 and does not tell."""
+    attributes = ctypes.create_string_buffer(56)
+    assert ctypes.CDLL(None).syscall(315, task, attributes, 56, 0) == 0
+    return struct.unpack("IIQiIQQQII", attributes.raw)[5]
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the call's number is another one")
+def test_event_loops_ask_for_short_turns(gateway, upstream):
+    one = gateway(proxy_config(upstream()), workers=2)
+    assert {turn_of(pid) for pid in one.workers()} <= {0, 100_000}
+    assert (turn_of(one.workers()[0]) == 0) == (turn_of(one.pid) == 0)
+    assert turn_of(one.pid) != 100_000

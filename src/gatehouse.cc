@@ -31,6 +31,8 @@
 #include "core/process_title.h"
 #include "core/resolver.h"
 #include "core/shared_memory.h"
+#include "core/traffic_table.h"
+#include "core/worker_columns.h"
 #include "http/config_check.h"
 #include "http/explain.h"
 #include "http/generation.h"
@@ -155,6 +157,13 @@ int run(const CommandLine& line) {
     std::fprintf(stderr, "gatehouse: metrics: %s\n", metrics.error().message.c_str());
     return 1;
   }
+  // Made before the first fork: every worker finds the same one.
+  if (Result<std::unique_ptr<TrafficTable>> traffic =
+          TrafficTable::open(*shared, start.plan.targets_max);
+      !traffic) {
+    std::fprintf(stderr, "gatehouse: %s\n", traffic.error().message.c_str());
+    return 1;
+  }
   MasterCalls calls;
   calls.worker_main = [&loaded](WorkerContext context) {
     return Worker::run(std::move(context), loaded.schema, all_modules());
@@ -170,7 +179,10 @@ int run(const CommandLine& line) {
     *metrics = std::move(*larger);
     return {};
   };
-  calls.on_worker_exit = [&metrics](uint32_t row) { (*metrics)->zero_gauges(row); };
+  calls.on_worker_exit = [&](uint32_t row) {
+    (*metrics)->zero_gauges(row);
+    (void)zero_columns(*shared, row);
+  };
   calls.describe_worker = [&metrics](uint32_t row, nlohmann::json& worker) {
     describe_worker(**metrics, row, worker);
   };

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "agent/agent_state.h"
+#include "core/state_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -27,6 +28,9 @@ void Agent::State::ask_status(std::function<void(Result<ControlReply>)> done) {
   waiting_for_status.push_back(std::move(done));
   if (waiting_for_status.size() > 1) return;
   peer->ask("status", {}, {}, loop->now() + kStatusTimeout, [this](Result<ControlReply> reply) {
+    if (reply) {
+      if (const Result<void> whole = take_attached_reply(*reply); !whole) reply = whole.error();
+    }
     if (reply && !reply->ok) reply = Error{reply->error()};
     for (const auto& waiting : std::exchange(waiting_for_status, {})) {
       if (!reply) {

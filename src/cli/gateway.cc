@@ -7,6 +7,7 @@
 #include "core/config.h"
 #include "core/config_source.h"
 #include "core/process_conf.h"
+#include "core/state_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -59,6 +60,10 @@ std::optional<ControlReply> ask_gateway(const CommandLine& line, const std::stri
   Result<ControlReply> reply = client->ask(command, std::move(body), timeout);
   if (!reply) {
     std::fprintf(stderr, "gatehouse: %s\n", reply.error().message.c_str());
+    return std::nullopt;
+  }
+  if (const Result<void> whole = take_attached_reply(*reply); !whole) {
+    std::fprintf(stderr, "gatehouse: %s\n", whole.error().message.c_str());
     return std::nullopt;
   }
   exit_code = kExitOk;

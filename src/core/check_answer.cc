@@ -62,7 +62,8 @@ Json plan_to_json(const ProcessPlan& plan) {
           {"control_group", plan.control_group},
           {"daemon", plan.daemon},
           {"shared_memory", plan.shared_memory},
-          {"metric_series", plan.metric_series}};
+          {"metric_series", plan.metric_series},
+          {"targets_max", plan.targets_max}};
 }
 
 // A whole number of this range. (get<uint32_t>() would cut a large one and round a fraction.)
@@ -149,6 +150,7 @@ ProcessPlan plan_from_json(const Json& json) {
   json.at("daemon").get_to(plan.daemon);
   get_number(json, "shared_memory", plan.shared_memory);
   get_number(json, "metric_series", plan.metric_series);
+  get_number(json, "targets_max", plan.targets_max);
   if (plan.pools.empty()) throw std::runtime_error("there is no pool");
   return plan;
 }

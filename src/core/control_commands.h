@@ -30,6 +30,7 @@ inline constexpr ControlCommand kControlCommands[] = {
     {"stop", ControlRight::kChange},
     {"upgrade", ControlRight::kChange},
     {"upgrade_cancel", ControlRight::kChange},
+    {"zone_list", ControlRight::kRead},
 };
 
 // Null where there is none of this name.

@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/master_process.h"
+#include "core/state_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -203,8 +204,10 @@ void Master::on_control(ControlRequest request) {
   const auto reply = [this, client = request.client, id = request.id](ControlReply answer) {
     control_.reply(client, id, std::move(answer));
   };
-  if (request.command == "status") {
-    reply(control_ok(status()));
+  if (const StateCommand* command = find_state_command(request.command)) {
+    reply(run_state_command(*command, shared_, request.body));
+  } else if (request.command == "status") {
+    reply(attach_if_large(status()));
   } else if (request.command == "reload") {
     answer_reload(request, UniqueFd(), 0);
   } else if (request.command == "reopen") {
@@ -231,7 +234,7 @@ void Master::on_agent(ControlRequest request) {
     agent_->reply(id, std::move(answer));
   };
   if (request.command == "status") {
-    reply(control_ok(status()));
+    reply(attach_if_large(status()));
   } else if (request.command == "reopen") {
     answer_reopen(reply);
   } else {
@@ -277,25 +280,27 @@ Json Master::status() const {
   for (const ListenSockets::HandedDown& socket : sockets_.hand_down()) {
     listeners.push_back({{"listener", socket.listener}, {"address", socket.address.format()}});
   }
-  return {{"version", start_.version},
-          {"pid", getpid()},
-          {"started_us", started_us_},
-          {"state", phase_name()},
-          {"config", start_.config_path},
-          {"generation", supervisor_->current()->number},
-          {"generation_us", reload_->generation_us()},
-          {"reload", {{"state", reload_->step_name()}, {"last", json_of(reload_->last())}}},
-          {"workers", std::move(workers)},
-          {"listeners", std::move(listeners)},
-          {"agent",
-           {{"state", agent_->state_name()},
-            {"pid", std::max(agent_->pid(), 0)},
-            {"beat_us", agent_->beat_us()}}},
-          {"upgrade",
-           {{"state", upgrade_.is_running() ? "starting"
-                      : handed_over_        ? "handed over"
-                                            : "none"},
-            {"pid", std::max(upgrade_.pid(), 0)}}}};
+  Json status = {{"version", start_.version},
+                 {"pid", getpid()},
+                 {"started_us", started_us_},
+                 {"state", phase_name()},
+                 {"config", start_.config_path},
+                 {"generation", supervisor_->current()->number},
+                 {"generation_us", reload_->generation_us()},
+                 {"reload", {{"state", reload_->step_name()}, {"last", json_of(reload_->last())}}},
+                 {"workers", std::move(workers)},
+                 {"listeners", std::move(listeners)},
+                 {"agent",
+                  {{"state", agent_->state_name()},
+                   {"pid", std::max(agent_->pid(), 0)},
+                   {"beat_us", agent_->beat_us()}}},
+                 {"upgrade",
+                  {{"state", upgrade_.is_running() ? "starting"
+                             : handed_over_        ? "handed over"
+                                                   : "none"},
+                   {"pid", std::max(upgrade_.pid(), 0)}}}};
+  add_state_status(shared_, status);
+  return status;
 }
 
 }  // namespace gatehouse

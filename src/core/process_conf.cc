@@ -119,6 +119,11 @@ constexpr Directive kGatehouseDirectives[] = {
         "Targets that each of them may have, at most, 512 bytes of shared memory for each. A "
         "change takes effect at a restart.",
         "256", range(1, kMembersMax)),
+    directive<&GatehouseConf::targets_max>(
+        "targets_max",
+        "Upstreams and targets that shared state is kept for, each 256 bytes and 64 more for each "
+        "worker. A target that nothing but its address is said of needs none.",
+        "10000", range(TrafficTable::kCapacityMin, TrafficTable::kCapacityMax)),
 };
 
 constexpr Directive kWorkersDirectives[] = {

@@ -14,6 +14,7 @@
 #include "core/log_conf.h"
 #include "core/member_lists.h"
 #include "core/sockets.h"
+#include "core/traffic_table.h"
 #include "core/units.h"
 
 namespace gatehouse {
@@ -57,6 +58,7 @@ struct GatehouseConf {
   AutoCount metric_series;  // see Metrics::open
   uint32_t discovered_upstreams = MemberCapacity().lists;
   uint32_t discovered_targets = MemberCapacity().members;  // of each of them
+  uint32_t targets_max = TrafficTable::kCapacityDefault;
 };
 
 struct WorkersConf {

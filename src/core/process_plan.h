@@ -70,6 +70,7 @@ struct ProcessPlan {
   bool daemon = false;
   uint64_t shared_memory = 0;  // bytes
   uint32_t metric_series = 0;
+  uint32_t targets_max = 0;  // 0: as many as there are
 };
 
 // What `next` asks for and a reload cannot give, a line each ("shared_memory: takes effect …").

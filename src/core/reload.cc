@@ -252,6 +252,7 @@ void Reload::bind(Moment now) {
   next->plan.control_group = current->plan.control_group;
   next->plan.shared_memory = current->plan.shared_memory;
   next->plan.metric_series = current->plan.metric_series;
+  next->plan.targets_max = current->plan.targets_max;
   raise_descriptor_limit(descriptors_of_master(next->plan));
   std::string errors;
   const bool same_user =
@@ -351,6 +352,7 @@ std::vector<std::string> restart_notes(const ProcessPlan& now, const ProcessPlan
   };
   compare("shared_memory", now.shared_memory, next.shared_memory);
   compare("metric_series", now.metric_series, next.metric_series);
+  compare("targets_max", now.targets_max, next.targets_max);
   compare("pid_file", now.pid_file, next.pid_file);
   compare("control", now.control, next.control);
   compare("control_group", now.control_group, next.control_group);

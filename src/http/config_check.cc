@@ -110,6 +110,7 @@ ProcessPlan plan_of(const Generation& generation, uint32_t cpus) {
   plan.daemon = conf.daemon;
   plan.shared_memory = conf.shared_memory.count;
   plan.metric_series = conf.metric_series.count.value_or(0);
+  plan.targets_max = conf.targets_max;
   return plan;
 }
 

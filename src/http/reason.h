@@ -75,6 +75,15 @@ namespace gatehouse {
   X(kUpstreamExcess, "upstream_excess", 502, "The upstream sent more than it announced.")         \
   X(kUpstreamHeadTooLarge, "upstream_head_too_large", 502,                                        \
     "The head of the upstream's response is larger than allowed.")                                \
+  X(kRateLimited, "rate_limited", 429, "A rate limit has no room for the request.")               \
+  X(kConcurrencyLimited, "concurrency_limited", 429,                                              \
+    "A limit on concurrent requests has no room for the request.")                                \
+  X(kCircuitOpen, "circuit_open", 503, "The circuit breaker of the upstream is open.")            \
+  X(kTargetsBusy, "targets_busy", 503, "All targets of the upstream have their fill.")            \
+  X(kQueueTimeout, "queue_timeout", 503, "No target of the upstream became free in time.")        \
+  X(kOverloadUpstream, "overload_upstream", 503, "The upstream has all that it can take.")        \
+  X(kOverloadMemory, "overload_memory", 503, "The gateway has no memory to spare.")               \
+  X(kOverloadCpu, "overload_cpu", 503, "The gateway has no processor time to spare.")             \
   X(kConnectionLimit, "connection_limit", 503, "The gateway has no connection to spare.")         \
   X(kDraining, "draining", 503, "The gateway is shutting down.")                                  \
   X(kInternal, "internal", 500, "The gateway could not process the request.")

@@ -1,0 +1,78 @@
+// The list of commands on shared state; see state_commands.h.
+#include "core/state_commands.h"
+
+#include <utility>
+
+#include "core/sealed_bytes.h"
+
+namespace gatehouse {
+namespace {
+
+using nlohmann::json;
+
+// The segment itself: what stands in it and how much room there is.
+Result<json> list_zones(SharedMemory& shared, const json&) {
+  json zones = json::array();
+  for (const ZoneInfo& zone : shared.zones()) {
+    zones.push_back({{"name", zone.name},
+                     {"type", zone.type},
+                     {"version", zone.version},
+                     {"size", zone.size},
+                     {"retired", zone.retired}});
+  }
+  return json{{"size", shared.size().count},
+              {"free", shared.free_bytes().count},
+              {"zones", std::move(zones)}};
+}
+
+constexpr StateCommand kCommands[] = {
+    {"zone_list", &list_zones},
+};
+
+// Room for the message around the object.
+constexpr size_t kInlineMax = kControlMessageMax - 1024;
+constexpr size_t kAttachedMax = size_t{64} << 20;
+
+}  // namespace
+
+const StateCommand* find_state_command(std::string_view name) {
+  for (const StateCommand& command : kCommands) {
+    if (command.name == name) return &command;
+  }
+  return nullptr;
+}
+
+ControlReply run_state_command(const StateCommand& command, SharedMemory& shared,
+                               const json& request) {
+  Result<json> answer = command.run(shared, request);
+  if (!answer) return control_error(answer.error().message);
+  return attach_if_large(std::move(*answer));
+}
+
+ControlReply attach_if_large(json body) {
+  const std::string text = control_dump(body);
+  if (text.size() <= kInlineMax) return control_ok(std::move(body));
+  Result<UniqueFd> sealed = seal_bytes("gatehouse-reply", text);
+  if (!sealed) return control_error(sealed.error().message);
+  std::vector<UniqueFd> fds;
+  fds.push_back(std::move(*sealed));
+  return control_ok({{"attached", true}}, std::move(fds));
+}
+
+Result<void> take_attached_reply(ControlReply& reply) {
+  if (!reply.ok || !control_flag(reply.body, "attached")) return {};
+  if (reply.fds.size() != 1) return Error{"the reply's attachment is missing"};
+  Result<std::string> text = read_sealed(reply.fds[0].get(), kAttachedMax);
+  if (!text) return text.error();
+  json body = json::parse(*text, nullptr, false);
+  if (!body.is_object()) return Error{"the reply's attachment is no object"};
+  reply.body = std::move(body);
+  reply.fds.clear();
+  return {};
+}
+
+void add_state_status(SharedMemory& shared, json& status) {
+  status["shared_memory"] = {{"size", shared.size().count}, {"free", shared.free_bytes().count}};
+}
+
+}  // namespace gatehouse

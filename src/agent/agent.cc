@@ -80,6 +80,9 @@ Result<void> Agent::State::open(UniqueFd channel) {
     poke();
   });
   http = std::make_unique<HttpStatus>(*loop, pages());
+  Result<std::unique_ptr<TrafficDuty>> duty = TrafficDuty::create(*loop, shared);
+  if (!duty) return duty.error();
+  traffic = std::move(*duty);
 
   Result<void> watched = channel_watch.open(
       *loop, peer->fd(), WatchMode::kLevel,

@@ -193,8 +193,8 @@ void Agent::State::current(ControlRequest request) {
   const bool queued = checking->run(
       [this, fd, plan, bound] {
         if (*plan) {
-          const Result<std::string> traffic = read_sealed(plan->get(), kTrafficPlanMax);
-          bound->traffic = traffic ? traffic_plan_from_json(*traffic) : traffic.error();
+          const Result<std::string> text = read_sealed(plan->get(), kTrafficPlanMax);
+          bound->traffic = text ? traffic_plan_from_json(*text) : text.error();
         }
         const Result<ConfigSource> source = ConfigSource::from_memfd(fd->get());
         if (!source) {
@@ -208,8 +208,12 @@ void Agent::State::current(ControlRequest request) {
         --binding;
         if (bound->settings) {
           figures.generation = entry.generation;
-          if (!bound->traffic) GH_LOG(kError, "{}", bound->traffic.error().message);
           apply(std::move(*bound->settings));
+          if (bound->traffic) {
+            traffic->serve(std::move(*bound->traffic));
+          } else {
+            GH_LOG(kError, "{}", bound->traffic.error().message);
+          }
         }
         if (binding == 0) {
           for (const auto& waiting : std::exchange(after_binding, {})) waiting();

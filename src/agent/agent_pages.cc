@@ -46,7 +46,7 @@ void Agent::State::ask_status(std::function<void(Result<ControlReply>)> done) {
 HttpStatus::Pages Agent::State::pages() {
   HttpStatus::Pages pages;
   pages.metrics = [this](const HttpStatus::Answer& answer) {
-    answer({200, kPrometheusType, parts.metrics() + agent_metrics(report())});
+    answer({200, kPrometheusType, parts.metrics() + agent_metrics(report()) + traffic->metrics()});
   };
   pages.ready = [this](HttpStatus::Answer answer) {
     ask_status([answer = std::move(answer)](const Result<ControlReply>& reply) {
@@ -72,6 +72,7 @@ HttpStatus::Pages Agent::State::pages() {
         body["agent"] = nlohmann::json::object();
       }
       body["agent"].update(agent_json(report()));
+      body["agent"]["traffic"] = traffic->status();
       page.type = kJsonType;
       page.body = control_dump(body, 2) + "\n";
       answer(std::move(page));

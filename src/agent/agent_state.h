@@ -18,6 +18,7 @@
 #include "agent/http_status.h"
 #include "agent/job_thread.h"
 #include "agent/log_rotator.h"
+#include "agent/traffic_duty.h"
 #include "core/agent_heartbeat.h"
 #include "core/control_peer.h"
 #include "core/event_loop.h"
@@ -76,6 +77,7 @@ struct Agent::State {
   std::unique_ptr<JobThread> packing;
   std::unique_ptr<LogRotator> rotator;
   std::unique_ptr<HttpStatus> http;
+  std::unique_ptr<TrafficDuty> traffic;
   std::unique_ptr<ControlPeer> peer;
   Watch channel_watch;
   Watch signal_watch;

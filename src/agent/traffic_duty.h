@@ -1,0 +1,61 @@
+// TrafficDuty: what the agent does for the traffic: it checks targets and discovers them, and
+// writes what it finds out where every worker reads it.
+//
+//   plan of the configuration ─> discovery ─> MemberLists (core/member_lists.h)
+//                                    └─> targets ─> health checks ─> TrafficRow::health
+//
+// One agent is on duty at a time. While an upgrade is under way there are two: the new one waits
+// until the old one has ended, and looks for that ten times a second.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "agent/health_checker.h"
+#include "core/event_loop.h"
+#include "core/member_lists.h"
+#include "core/shared_memory.h"
+#include "core/traffic_plan.h"
+#include "core/traffic_table.h"
+
+namespace gatehouse {
+
+class TrafficDuty {
+ public:
+  static Result<std::unique_ptr<TrafficDuty>> create(EventLoop& loop, SharedMemory& shared);
+  TrafficDuty(const TrafficDuty&) = delete;
+  TrafficDuty& operator=(const TrafficDuty&) = delete;
+  ~TrafficDuty();
+
+  // The configuration that serves from now on.
+  void serve(TrafficPlan plan);
+
+  bool on_duty() const { return on_duty_; }
+  // For /metrics and /status.
+  std::string metrics() const;
+  nlohmann::json status() const;
+
+ private:
+  TrafficDuty(EventLoop& loop, SharedMemory& shared);
+  void turn();
+  void apply();
+  void watch(const PlannedUpstream& upstream);
+  TrafficTable* table();
+  void tell(const std::string& target, TargetVerdict verdict);
+  TargetVerdict before(const std::string& target);
+
+  EventLoop& loop_;
+  SharedMemory& shared_;
+  std::unique_ptr<HealthProbes> probes_;
+  std::unique_ptr<HealthChecker> checker_;
+  std::unique_ptr<TrafficTable> table_;
+  std::optional<MemberLists> lists_;
+  TrafficPlan plan_;
+  bool on_duty_ = false;
+  bool applied_ = true;
+  Timer timer_;
+};
+
+}  // namespace gatehouse

@@ -20,6 +20,7 @@
 #include <memory>
 
 #include "core/log.h"
+#include "core/stable_names.h"
 
 namespace gatehouse {
 namespace {
@@ -378,10 +379,8 @@ Result<UniqueFd> lock_log(const std::string& path) {
   struct stat info {};
   const std::string folder = folder_of(path);
   if (stat(folder.c_str(), &info) != 0) return about("examine", folder);
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : base_of(path)) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  const std::string name =
-      fmt::format("gatehouse rotation {:x} {:x} {:016x}", info.st_dev, info.st_ino, hash);
+  const std::string name = fmt::format("gatehouse rotation {:x} {:x} {:016x}", info.st_dev,
+                                       info.st_ino, stable_hash(base_of(path)));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   // A leading zero byte makes the name abstract.

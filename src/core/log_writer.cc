@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "core/log.h"
+#include "core/stable_names.h"
 
 namespace gatehouse {
 namespace {
@@ -27,10 +28,8 @@ bool has_room(int fd) {
 }  // namespace
 
 Result<LogTail*> shared_log_tail(SharedMemory& shared, std::string_view path) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : path) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
   Result<std::span<std::byte>> zone = shared.adopt_or_create_zone(
-      fmt::format("log.tail.{:016x}", hash), "log_tail", 1, sizeof(LogTail));
+      fmt::format("log.tail.{:016x}", stable_hash(path)), "log_tail", 1, sizeof(LogTail));
   if (!zone) return zone.error();
   return zone_as<LogTail>(*zone);
 }

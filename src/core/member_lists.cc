@@ -1,6 +1,8 @@
 // See member_lists.h.
 #include "core/member_lists.h"
 
+#include "core/stable_names.h"
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/un.h>
@@ -50,18 +52,6 @@ static_assert(sizeof(ListHead) == 256 && std::is_trivially_copyable_v<ListHead>)
 static_assert(sizeof(Record) == 256 && std::is_trivially_copyable_v<Record>);
 constexpr size_t kHeadWords = sizeof(ListHead) / sizeof(uint64_t);
 constexpr size_t kRecordWords = sizeof(Record) / sizeof(uint64_t);
-
-uint64_t hash_of(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
-// A name that is too long keeps its beginning, and a hash that tells it from its like.
-std::string stored_name(std::string_view name) {
-  if (name.size() <= ListHead::kNameMax) return std::string(name);
-  return fmt::format("{}~{:016x}", name.substr(0, ListHead::kNameMax - 17), hash_of(name));
-}
 
 // A list is copied word by word, since the writer may be at it: then the words are thrown away.
 void load_words(const std::atomic<uint64_t>* from, size_t count, void* to) {
@@ -161,7 +151,7 @@ std::optional<Member> member_of(const Record& record) {
 }  // namespace
 
 uint64_t member_source(std::string_view text) {
-  const uint64_t hash = hash_of(text);
+  const uint64_t hash = stable_hash(text);
   return hash != 0 ? hash : 1;
 }
 
@@ -251,7 +241,7 @@ bool MemberLists::copy(uint32_t slot, uint64_t& version, std::string& name,
 }
 
 Result<MemberList> MemberLists::read(MemberHandle& handle) const {
-  const std::string stored = stored_name(handle.upstream);
+  const std::string stored = fitting_name(handle.upstream, ListHead::kNameMax);
   MemberList list;
   for (int tries = 0; tries < kReadTries; ++tries) {
     // Before the search: what is added after it is a change.
@@ -352,7 +342,7 @@ Result<MemberLists::Published> MemberLists::publish(std::string_view upstream,
     published.left_out = members.size() - members_;
     members = members.first(members_);
   }
-  const std::string stored = stored_name(upstream);
+  const std::string stored = fitting_name(upstream, ListHead::kNameMax);
   const std::optional<uint32_t> known = slot_of(stored);
   uint64_t version = 0;
   std::string name;
@@ -387,7 +377,8 @@ Result<MemberLists::Published> MemberLists::publish(std::string_view upstream,
 
 void MemberLists::keep_only(std::span<const std::string> upstreams) {
   std::vector<std::string> kept;
-  for (const std::string& upstream : upstreams) kept.push_back(stored_name(upstream));
+  for (const std::string& upstream : upstreams)
+    kept.push_back(fitting_name(upstream, ListHead::kNameMax));
   uint64_t version = 0;
   std::string name;
   MemberList list;

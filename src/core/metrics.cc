@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/stable_names.h"
 
 namespace gatehouse {
 namespace {
@@ -70,14 +71,6 @@ uint32_t fitting_capacity(Bytes segment, uint32_t rows) {
                                                     Metrics::kSeriesMin, Metrics::kSeriesDefault));
 }
 
-// A name that is too long keeps its beginning, and a hash that tells it from its like.
-std::string stored_name(std::string_view name) {
-  if (name.size() <= SeriesName::kMax) return std::string(name);
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  return fmt::format("{}~{:016x}", name.substr(0, SeriesName::kMax - 17), hash);
-}
-
 Error no_room(const Error& cause) {
   return Error{cause.message + "; a smaller metric_series helps too"};
 }
@@ -108,7 +101,7 @@ class SharedMetrics final : public Metrics {
   }
 
   SeriesCells& cells(uint32_t row, SeriesKind kind, std::string_view name) override {
-    return row_at(row).cells[find_or_register(kind, stored_name(name))];
+    return row_at(row).cells[find_or_register(kind, fitting_name(name, SeriesName::kMax))];
   }
 
   WorkerCells& worker_cells(uint32_t row) override { return row_at(row).header->cells; }

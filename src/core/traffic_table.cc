@@ -1,6 +1,8 @@
 // See traffic_table.h.
 #include "core/traffic_table.h"
 
+#include "core/stable_names.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,23 +19,11 @@ constexpr uint32_t kLayoutVersion = 1;
 constexpr uint64_t kNeverUsed = 0;
 constexpr uint64_t kBeingTaken = 1;
 
-uint64_t hash_of(std::string_view text, uint64_t hash) {
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3;
-  return hash;
-}
-
 // What tells a row's owner; never one of the two special values. Names are the operator's, so the
 // hash needs no key: rows compare names as well.
 uint64_t identity_of(TrafficKind kind, std::string_view name) {
-  const uint64_t hash = hash_of(name, 0xCBF29CE484222325 + static_cast<uint64_t>(kind));
+  const uint64_t hash = stable_hash(name, static_cast<uint64_t>(kind));
   return hash <= kBeingTaken ? hash + 2 : hash;
-}
-
-// A name that is too long keeps its beginning, and a hash that tells it from its like.
-std::string stored_name(std::string_view name) {
-  if (name.size() <= TrafficRow::kNameMax) return std::string(name);
-  return fmt::format("{}~{:016x}", name.substr(0, TrafficRow::kNameMax - 17),
-                     hash_of(name, 0xCBF29CE484222325));
 }
 
 }  // namespace
@@ -68,7 +58,7 @@ bool TrafficTable::is(const TrafficRow& row, uint64_t identity, TrafficKind kind
 }
 
 std::optional<uint32_t> TrafficTable::find(TrafficKind kind, std::string_view name) const {
-  const std::string stored = stored_name(name);
+  const std::string stored = fitting_name(name, TrafficRow::kNameMax);
   const uint64_t identity = identity_of(kind, name);
   const auto first = static_cast<uint32_t>(identity % capacity_);
   for (uint32_t step = 0; step < capacity_; ++step) {
@@ -106,7 +96,7 @@ Result<uint32_t> TrafficTable::hold(uint32_t worker_row, TrafficKind kind, std::
                       "targets_max says how many there are",
                       capacity_)};
     }
-    take(*index, identity, kind, stored_name(name));
+    take(*index, identity, kind, fitting_name(name, TrafficRow::kNameMax));
   }
   cell(worker_row, *index).holds.fetch_add(1, std::memory_order_seq_cst);
   return *index;

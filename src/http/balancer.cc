@@ -1,6 +1,8 @@
 // See balancer.h.
 #include "http/balancer.h"
 
+#include "core/stable_names.h"
+
 #include <cmath>
 
 namespace gatehouse {
@@ -14,15 +16,6 @@ uint64_t mix(uint64_t x) {
   x ^= x >> 27;
   x *= 0x94d049bb133111eb;
   return x ^ (x >> 31);
-}
-
-uint64_t fnv1a(std::string_view text) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 0x100000001b3;
-  }
-  return hash;
 }
 
 // How long `candidate` would take, by what it took and what it has; for its weight.
@@ -148,11 +141,11 @@ size_t pick_hash(std::span<const Candidate> candidates, uint64_t key, uint32_t b
 }
 
 uint64_t target_seed(std::string_view name) {
-  return mix(fnv1a(name) + 0x9e3779b97f4a7c15);
+  return mix(stable_hash(name) + 0x9e3779b97f4a7c15);
 }
 
 uint64_t hash_key(std::string_view text) {
-  return mix(fnv1a(text));
+  return mix(stable_hash(text));
 }
 
 uint64_t BalancerRandom::next() {

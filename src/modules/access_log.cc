@@ -31,6 +31,7 @@
 #include "core/directive.h"
 #include "core/log_conf.h"
 #include "core/log_writer.h"
+#include "core/stable_names.h"
 #include "http/bound_generation.h"
 #include "http/exchange.h"
 #include "http/generation.h"
@@ -235,8 +236,7 @@ Result<void> attach(BoundGeneration& bound) {
 // ---- Lines --------------------------------------------------------------------------------------
 
 uint32_t sample_point(std::string_view request_id) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : request_id) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  uint64_t hash = stable_hash(request_id);
   // The low bits of FNV-1a know little of the last bytes.
   hash ^= hash >> 32;
   hash *= 0x9e3779b97f4a7c15;

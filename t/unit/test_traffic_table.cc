@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -152,6 +153,7 @@ pid_t start_worker(uint32_t row, uint32_t index, Told* told) {
   const pid_t pid = fork();
   cr_assert_geq(pid, 0);
   if (pid != 0) return pid;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that fails leaves nothing running
   for (;;) {
     if (!table->add_below(row, index, &TrafficCell::in_flight, kLimit)) continue;
     if (told->inside.fetch_add(1) >= static_cast<int32_t>(kLimit)) told->exceeded.fetch_add(1);

@@ -66,7 +66,7 @@ struct alignas(64) TrafficCell {
   std::atomic<uint32_t> connections;
   std::atomic<uint32_t> probes;
   std::atomic<uint32_t> waiting;
-  std::atomic<uint32_t> spare;
+  std::atomic<uint32_t> window_epoch;  // what `window` belongs to
   std::atomic<uint64_t> window[5];  // core/breaker
 };
 static_assert(ZoneLayout<TrafficCell> && sizeof(TrafficCell) == 64);

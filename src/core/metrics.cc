@@ -15,7 +15,7 @@
 namespace gatehouse {
 namespace {
 
-constexpr uint32_t kLayoutVersion = 2;
+constexpr uint32_t kLayoutVersion = 3;
 constexpr std::string_view kNamesZone = "metrics.series";
 constexpr std::string_view kNamesType = "metric_names";
 constexpr std::string_view kRowType = "metric_row";
@@ -295,6 +295,7 @@ void SeriesCells::add(const SeriesCells& other) {
   connections.add(other.connections.get());
   connections_reused.add(other.connections_reused.get());
   retries.add(other.retries.get());
+  hedges.add(other.hedges.get());
   latency_sum_us.add(other.latency_sum_us.get());
   for (unsigned i = 0; i < kLatencyBuckets; ++i) latency[i].add(other.latency[i].get());
   connections_active.add(other.connections_active.get());

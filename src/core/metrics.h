@@ -83,6 +83,7 @@ struct alignas(64) SeriesCells {
   Counter connections;         // opened
   Counter connections_reused;  // exchanges over a kept-alive connection
   Counter retries;
+  Counter hedges;  // second tries beside one that took long
   Counter latency_sum_us;
   Counter latency[kLatencyBuckets];
   Gauge connections_active;

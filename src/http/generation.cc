@@ -44,6 +44,7 @@ class GenerationBuilder {
     add_upstreams();
     add_listeners();
     add_routes();
+    link_fallbacks();
     build_routers();
     sort_names();
   }
@@ -56,6 +57,8 @@ class GenerationBuilder {
   void add_upstreams();
   void add_targets(Upstream& upstream, const std::vector<TargetConf>& targets,
                    const ConfigSection* section, Origin origin);
+  void add_policy(Upstream& upstream, const ConfigSection& section);
+  void link_fallbacks();
   const Upstream* find_upstream(std::string_view name) const;
   const Upstream* inline_upstream(const ConfigSection& section, const std::string& url);
   void add_listeners();
@@ -71,6 +74,12 @@ class GenerationBuilder {
   const bool bound_;  // every value was legal: what is missing now was never there
   std::unordered_map<std::string_view, Upstream*> upstreams_;
   std::map<std::string, const Upstream*, std::less<>> inline_upstreams_;
+  struct Fallback {
+    Upstream* upstream;
+    const ConfigSection* section;
+    std::string name;
+  };
+  std::vector<Fallback> fallbacks_;
   std::unordered_map<std::string_view, Listener*> listeners_;
   std::unordered_map<const Listener*, std::vector<const Route*>> routes_of_;
 };
@@ -182,6 +191,7 @@ void GenerationBuilder::add_upstreams() {
                       watched.health.kind == HealthCheck::Kind::kNone &&
                       watched.discover.kind == Discovery::Kind::kNone;
     check_traffic(config(), section, errors_);
+    add_policy(*upstream, section);
     upstreams_.emplace(upstream->name, upstream.get());
     generation_.upstreams_.push_back(std::move(upstream));
   }
@@ -216,6 +226,43 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
   }
 }
 
+void GenerationBuilder::add_policy(Upstream& upstream, const ConfigSection& section) {
+  const auto& conf = section.get<UpstreamPolicyConf>(kUpstreamPolicyTable);
+  upstream.policy = make_policy(conf, upstream.name);
+  if (conf.needs_target_rows()) upstream.plain = false;
+  const std::string& name = conf.fallback.upstream;
+  if (!name.empty()) fallbacks_.push_back({&upstream, &section, name});
+}
+
+// REQUIRES: all upstreams are there.
+void GenerationBuilder::link_fallbacks() {
+  const auto report = [this](const Fallback& fallback, std::string problem, std::string expected) {
+    fallback.section->report(errors_, kUpstreamPolicyTable, "fallback", std::move(problem),
+                             std::move(expected));
+  };
+  for (const Fallback& fallback : fallbacks_) {
+    const Upstream* other = find_upstream(fallback.name);
+    if (other == nullptr) {
+      std::vector<std::string_view> names;
+      for (const auto& known : upstreams_) names.push_back(known.first);
+      report(fallback, "there is no [upstream " + fallback.name + "]",
+             suggestion(fallback.name, names, ValueType<FallbackConf>::expected()));
+      continue;
+    }
+    // A fallback may have one itself, as long as the chain has an end.
+    const Upstream* next = other;
+    while (next != nullptr && next != fallback.upstream) {
+      next = next->policy != nullptr ? next->policy->fallback : nullptr;
+    }
+    if (next == nullptr) {
+      fallback.upstream->policy->fallback = other;
+    } else {
+      report(fallback, "the fallbacks go in a circle",
+             "expected: an upstream that does not fall back to this one");
+    }
+  }
+}
+
 const Upstream* GenerationBuilder::find_upstream(std::string_view name) const {
   const auto found = upstreams_.find(name);
   return found == upstreams_.end() ? nullptr : found->second;
@@ -238,6 +285,7 @@ const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
   upstream->conf = &config().defaults("upstream").get<UpstreamConf>(kUpstreamTable);
   upstream->is_inline = upstream->plain = true;
   add_targets(*upstream, {*target}, nullptr, upstream->origin);
+  add_policy(*upstream, config().defaults("upstream"));
   const Upstream* made = upstream.get();
   inline_upstreams_.emplace(target->text, made);
   generation_.upstreams_.push_back(std::move(upstream));
@@ -466,6 +514,7 @@ Schema make_schema(std::span<const Module* const> modules) {
   schema.add_section("upstream", NameRule::kRequired,
                      "A group of servers that requests are handed to.");
   schema.add_table(&kUpstreamTable);
+  schema.add_table(&kUpstreamPolicyTable);
   schema.add_table(&kUpstreamHealthTable);
   schema.add_section("route", NameRule::kRequired,
                      "Which requests are meant, and what is done with them.");

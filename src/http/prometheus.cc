@@ -188,6 +188,8 @@ constexpr Family kFamilies[] = {
      &write_cell<&SeriesCells::connections_reused>},
     {"retries_total", "counter", "Further tries after a failed one",
      bit(SeriesKind::kUpstream) | bit(SeriesKind::kTarget), &write_cell<&SeriesCells::retries>},
+    {"hedges_total", "counter", "Second tries beside one that took long",
+     bit(SeriesKind::kUpstream) | bit(SeriesKind::kTarget), &write_cell<&SeriesCells::hedges>},
 };
 
 void write_head(TextBuffer& out, std::string_view metric, std::string_view type,
@@ -299,11 +301,13 @@ void append_counts(TextBuffer& out, const SeriesCells& cells) {
   }
   print(out,
         "}},\"bytes_in\":{},\"bytes_out\":{},\"connections\":{},\"connections_active\":{},"
-        "\"connections_reused\":{},\"requests_active\":{},\"retries\":{},\"latency_sum\":{},"
+        "\"connections_reused\":{},\"requests_active\":{},\"retries\":{},\"hedges\":{},"
+        "\"latency_sum\":{},"
         "\"latency\":",
         cells.bytes_in.get(), cells.bytes_out.get(), cells.connections.get(),
         cells.connections_active.get(), cells.connections_reused.get(), cells.requests_active.get(),
-        cells.retries.get(), seconds(static_cast<int64_t>(cells.latency_sum_us.get())));
+        cells.retries.get(), cells.hedges.get(),
+        seconds(static_cast<int64_t>(cells.latency_sum_us.get())));
   append_list(out, cells.latency);
   append_text(out, ",\"reasons\":{");
   bool first = true;

@@ -41,8 +41,9 @@ void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out);
 //     "pools", "listeners", "routes", "upstreams": [{"name", COUNTS}],
 //     "targets": [{"upstream", "target", COUNTS}] }
 // COUNTS: "requests" {"none", "1xx" … "5xx"}, "bytes_in", "bytes_out", "connections",
-// "connections_active", "connections_reused", "requests_active", "retries", "latency_sum" (s),
-// "latency" (counts between the bounds, the last one above all), "reasons" {CODE: count}.
+// "connections_active", "connections_reused", "requests_active", "retries", "hedges",
+// "latency_sum" (s), "latency" (counts between the bounds, the last one above all),
+// "reasons" {CODE: count}.
 void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out);
 
 // The upstream and the address in a target's series name ("users/127.0.0.1:8080").

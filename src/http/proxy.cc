@@ -2,7 +2,11 @@
 // request without a body. See proxy.h.
 #include "http/proxy.h"
 
+#include <algorithm>
+#include <chrono>
+
 #include "core/log.h"
+#include "core/pause.h"
 #include "http/h1_writer.h"
 #include "http/proxy_exchange.h"
 
@@ -10,44 +14,42 @@ namespace gatehouse {
 
 namespace {
 
-bool is_idempotent(Method method) {
-  switch (method) {
-    case Method::kGet:
-    case Method::kHead:
-    case Method::kPut:
-    case Method::kDelete:
-    case Method::kOptions:
-    case Method::kTrace:
-      return true;
-    default:
-      return false;
-  }
-}
+// Before a target is tried again that has just failed.
+constexpr Duration kPauseBeforeRetry = std::chrono::milliseconds(25);
 
 }  // namespace
 
 Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
   Proxy proxy(exchange, upstream);
-  ChoiceContext choices(exchange);
-  bool retried = false;
+  bool retried = false;  // over another connection, once
   Reason failure = Reason::kNoTarget;
   const bool has_body = !exchange.request.facts.body.empty();
-  for (;;) {
-    if (exchange.tries >= proxy.conf_.connect_tries + (retried ? 1 : 0)) break;
-    Choice choice = choose_target(upstream, choices);
-    if (!choice.lease) {
-      if (exchange.tries == 0) failure = choice.why;
-      break;
+  bool may_begin = true;
+  if (proxy.policy_ != nullptr) [[unlikely]] {
+    failure = proxy.enter();
+    may_begin = failure == Reason::kNone;
+  }
+  while (may_begin) {
+    if (!proxy.next_) {
+      Choice choice = choose_target(upstream, proxy.choices_);
+      if (!choice.lease) {
+        if (!proxy.tried_) failure = choice.why;
+        break;
+      }
+      proxy.next_ = std::move(choice.lease);
     }
-    proxy.begin_try(std::move(choice.lease), retried);
+    if (proxy.pause_) [[unlikely]] {
+      proxy.pause_ = false;
+      co_await Pause(proxy.loop_, kPauseBeforeRetry);
+    }
+    proxy.begin_try(std::move(proxy.next_), retried);
     UpstreamTarget& target = proxy.lease_.target();
     if (proxy.connection_ == nullptr) {
-      failure = co_await proxy.connect(target);
+      failure = co_await proxy.connect(target, proxy.connection_);
       if (failure != Reason::kNone) {
         proxy.count_failure(failure);
-        proxy.lease_.settle(proxy.outcome(failure));
-        choices.mark_tried(proxy.lease_);
-        continue;
+        if (proxy.may_connect_elsewhere(failure)) continue;
+        break;
       }
     }
     exchange.times.upstream_connected = proxy.loop_.now();
@@ -56,17 +58,48 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
     } else {
       failure = co_await proxy.attempt();
     }
-    if (failure == Reason::kNone || proxy.client_lost_) co_return;
-    if (!retried && proxy.may_retry()) {
+    while (proxy.other_ != nullptr && !proxy.client_lost_ &&
+           (failure != Reason::kNone || proxy.again_)) {
+      if (failure != Reason::kNone) {
+        proxy.count_failure(failure);
+        proxy.lease_.settle(proxy.outcome(failure));
+      }
+      proxy.again_ = false;
+      failure = co_await proxy.take_other();
+      if (failure == Reason::kNone) failure = co_await proxy.attempt();
+    }
+    if (proxy.client_lost_) co_return;
+    if (failure == Reason::kNone) {
+      if (!proxy.again_) co_return;
+      proxy.again_ = false;
+      retried = false;
+      continue;
+    }
+    if (!retried && proxy.met_dying_connection()) {
       retried = true;
       target.state->cells().retries.add();
       proxy.connection_.reset();
       continue;
     }
     proxy.count_failure(failure);
-    proxy.lease_.settle(proxy.outcome(failure));
+    const TryOutcome ended = proxy.outcome(failure);
+    proxy.lease_.settle(ended);
+    const bool again = proxy.policy_ != nullptr && proxy.plan_retry(ended);
     proxy.connection_.reset();
-    break;
+    if (!again) break;
+    retried = false;
+  }
+  if (proxy.policy_ != nullptr) [[unlikely]] {
+    proxy.pass_.leave(proxy.outcome(failure), proxy.loop_.now());
+    if (proxy.use_fallback(failure)) co_return;
+    if (proxy.fallback_ != nullptr) {
+      // From here on nothing of this upstream is used.
+      proxy.pass_.end();
+      proxy.lease_.end();
+      co_await Proxy::run(exchange, *proxy.fallback_);
+      proxy.fields_kept_ = true;
+      co_return;
+    }
   }
   proxy.fail(failure);
 }
@@ -76,20 +109,34 @@ void Proxy::begin_try(TargetLease lease, bool retried) {
   lease_ = std::move(lease);
   UpstreamTarget& target = lease_.target();
   ++exchange_.tries;
+  tried_ = true;
   exchange_.set_target(lease_);
   exchange_.times.upstream_started = loop_.now();
   if (!retried) connection_ = target.state->take_idle();
   exchange_.target_reused = connection_ != nullptr;
-  answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = fields_kept_ = false;
+  answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = fields_kept_ = request_sent_ = false;
   in_.release();
   interims_ = 0;
 }
 
 // True where the try met a kept-alive connection that was just dying, and may safely be repeated.
-bool Proxy::may_retry() const {
+bool Proxy::met_dying_connection() const {
   if (!connection_ || !connection_->reused() || answer_begun_) return false;
-  if (piece_lost_ || exchange_.client->head_sent()) return false;
-  return !accepted_bytes_ || is_idempotent(exchange_.request.head.method_id);
+  return repeatable(!accepted_bytes_);
+}
+
+bool Proxy::may_connect_elsewhere(Reason failure) {
+  const TryOutcome ended = outcome(failure);
+  lease_.settle(ended);
+  choices_.mark_tried(lease_);
+  if (++connects_failed_ < conf_.connect_tries) {
+    Choice choice = choose_target(upstream_, choices_);
+    if (choice.lease) {
+      next_ = std::move(choice.lease);
+      return true;
+    }
+  }
+  return policy_ != nullptr && plan_retry(ended);
 }
 
 void Proxy::count_failure(Reason why) {
@@ -123,19 +170,24 @@ TryOutcome Proxy::outcome(Reason failure) const {
   return outcome;
 }
 
-Task<Reason> Proxy::connect(UpstreamTarget& target) {
+Task<Reason> Proxy::connect(UpstreamTarget& target,
+                            std::unique_ptr<UpstreamConnection>& connection) {
   ConnectStart start = start_connect(target.address);
   if (start.error != 0 && start.error != EINPROGRESS) co_return Reason::kUpstreamConnectFailed;
-  connection_ = std::make_unique<UpstreamConnection>(loop_, std::move(start.fd), *target.state);
-  const Result<void> opened = stream().open();
+  connection = std::make_unique<UpstreamConnection>(loop_, std::move(start.fd), *target.state);
+  const Result<void> opened = connection->stream().open();
   if (!opened) {
-    connection_.reset();
+    connection.reset();
     co_return Reason::kUpstreamConnectFailed;
   }
   if (start.error == 0) co_return Reason::kNone;
-  const IoResult result = co_await stream().connected(conf_.connect_timeout);
+  Duration patience = conf_.connect_timeout;
+  if (policy_ != nullptr && policy_->conf->try_timeout != Duration::zero()) {
+    patience = std::min(patience, answer_patience(loop_.now()));
+  }
+  const IoResult result = co_await connection->stream().connected(patience);
   if (result.ok()) co_return Reason::kNone;
-  connection_.reset();
+  connection.reset();
   co_return result.status == IoStatus::kTimeout ? Reason::kUpstreamConnectTimeout
                                                 : Reason::kUpstreamConnectFailed;
 }
@@ -145,7 +197,7 @@ Reason Proxy::send_failed(const IoResult& result) {
 }
 
 Task<Reason> Proxy::attempt() {
-  {
+  if (!request_sent_) {
     const Buffer head = write_request_head(exchange_, request_host());
     const IoResult sent = co_await stream().write(head.view(), conf_.write_timeout);
     accepted_bytes_ = sent.bytes != 0;
@@ -153,18 +205,30 @@ Task<Reason> Proxy::attempt() {
     if (!sent.ok()) co_return send_failed(sent);
   }
   request_sent_ = true;
-  // Mostly one read brings the whole response: it takes no coroutine for the head nor for the body.
   const Moment started = loop_.now();
+  Duration patience = conf_.response_timeout;
+  if (policy_ != nullptr) [[unlikely]] {
+    if (may_hedge()) {
+      const Reason lost = co_await race();
+      if (lost != Reason::kNone) co_return lost;
+    }
+    patience = answer_patience(started);
+  }
+  // Mostly one read brings the whole response: it takes no coroutine for the head nor for the body.
   in_ = Buffer(BufferClass::kHead);
-  const IoResult got = co_await stream().read({in_.tail(), in_.room()}, conf_.response_timeout);
+  const IoResult got = co_await stream().read({in_.tail(), in_.room()}, patience);
   Reason failure = note_read(got);
   if (failure != Reason::kNone) co_return failure;
   if (take_whole_head()) {
     failure = accept_head();
   } else {
-    failure = co_await read_head(conf_.response_timeout, started);
+    failure = co_await read_head(patience, started);
   }
   if (failure != Reason::kNone) co_return failure;
+  if (policy_ != nullptr && is_to_be_dropped()) [[unlikely]] {
+    drop_answer();
+    co_return Reason::kNone;
+  }
   if (whole_response()) {
     const bool there = co_await send_whole();
     (void)there;  // the session knows; the connection to the target is as good as before

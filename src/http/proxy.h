@@ -11,6 +11,12 @@
 // byte of an answer has come, and either not a byte was accepted for sending or the method is
 // idempotent (RFC 9110 §9.2.2, RFC 9112 §9.3.1) and what was sent of its body is still at hand.
 //
+// More is tried where the upstream has a policy (http/policy_conf): failures that `retry` names,
+// within a budget and at another target where there is one; a second target beside one that takes
+// long
+// (`hedge`); another upstream, or a reply, where no target could be asked (`fallback`). Never after
+// the response has begun. Bodies are kept for that up to retry_body_max, while they stream.
+//
 // An answer that is malformed or ends early never looks whole to the client; a connection with
 // anything unexplained on it is closed, never reused.
 #pragma once

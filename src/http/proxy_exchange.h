@@ -1,13 +1,16 @@
-// One exchange on its way through an upstream: the state that proxy.cc (tries), proxy_upload.cc (a
-// request with a body) and proxy_response.cc (its answer) share. Nobody else includes this.
+// One exchange on its way through an upstream: the state that proxy.cc (tries), proxy_retry.cc
+// (what follows a failure), proxy_hedge.cc (two tries at once), proxy_upload.cc (a request with a
+// body) and proxy_response.cc (its answer) share. Nobody else includes this.
 //
 // Members of the present try are set anew by begin_try(). Coroutines here belong to the action's
-// frame, which holds the Proxy; cancelling one leaves all it knew in members.
+// frame, which holds the Proxy; cancelling one leaves all it knew in members. `policy_` is null
+// where the upstream has no policy, and then nothing of proxy_retry.cc and proxy_hedge.cc runs.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "core/buffer.h"
@@ -21,9 +24,13 @@
 #include "http/target_choice.h"
 #include "http/upstream.h"
 #include "http/upstream_connection.h"
+#include "http/upstream_policy.h"
 #include "http/worker.h"
 
 namespace gatehouse {
+
+// RFC 9110 §9.2.2.
+bool is_idempotent(Method method);
 
 // How an upload ended.
 enum class UploadEnd : uint8_t { kComplete, kClientFailed, kUpstreamFailed };
@@ -34,7 +41,9 @@ class Proxy {
       : exchange_(exchange),
         upstream_(upstream),
         conf_(*upstream.conf),
-        loop_(exchange.worker->loop()) {}
+        policy_(upstream.policy.get()),
+        loop_(exchange.worker->loop()),
+        choices_(exchange) {}
   ~Proxy() {
     if (!fields_kept_) exchange_.response.fields.clear();
   }
@@ -47,7 +56,8 @@ class Proxy {
  private:
   // Each returns kNone where all went well, else what failed at the upstream's side. Failures at
   // the client's side end in client_lost_.
-  Task<Reason> connect(UpstreamTarget& target);
+  // Makes connection_.
+  Task<Reason> connect(UpstreamTarget& target, std::unique_ptr<UpstreamConnection>& connection);
   Task<Reason> attempt();
   Task<Reason> attempt_with_body();
   // `started`: since when the timeout has been running.
@@ -58,6 +68,8 @@ class Proxy {
   Task<UploadEnd> upload();
 
   void begin_try(TargetLease lease, bool retried);
+  // After a connection could not be made. True: there is another target to try, next_.
+  bool may_connect_elsewhere(Reason failure);
   TryOutcome outcome(Reason failure) const;
   Reason send_failed(const IoResult& result);
   Reason note_read(const IoResult& got);
@@ -75,8 +87,45 @@ class Proxy {
     return exchange_.request.authority.text.empty() ? std::string_view(exchange_.target->host)
                                                     : exchange_.request.authority.text;
   }
-  bool may_retry() const;
+  bool met_dying_connection() const;
   void count_failure(Reason why);
+
+  // proxy_retry.cc
+  // May the exchange begin? kNone, or why not. REQUIRES: policy_.
+  Reason enter();
+  Duration answer_patience(Moment from) const;
+  // True where the request may be sent again as far as its method and its body go.
+  bool repeatable(bool nothing_sent) const;
+  // Whether `ended` is to be followed by another try. True: there is one, next_, and the budget has
+  // paid for it.
+  bool plan_retry(const TryOutcome& ended);
+  // The answer's head has come: true where another try is to follow. REQUIRES then: drop_answer(),
+  // once no coroutine uses the connection.
+  bool is_to_be_dropped();
+  void drop_answer();
+  void keep_piece();
+  // What the exchange gets that no target could be asked about. True where that is all; false where
+  // fallback_ is to be asked.
+  bool use_fallback(Reason why);
+
+  // proxy_hedge.cc
+  struct HedgedTry {
+    TargetLease lease;
+    std::unique_ptr<UpstreamConnection> connection;
+    Moment started;
+    bool reused = false;
+    // Ends where an answer begins, or with why none does. Behind what it uses: it goes first.
+    Task<Reason> asking;
+  };
+  bool may_hedge() const;
+  // Waits for an answer; after a while at a second target, too. Afterwards lease_ and connection_
+  // are those of the one that answers, or failed with what is returned.
+  Task<Reason> race();
+  Task<Reason> wait_for_answer(Stream& stream, Duration patience);
+  Task<Reason> ask(HedgedTry& other);
+  void change_places();
+  // Waits for the try that lost the race, and goes on with it.
+  Task<Reason> take_other();
   // After a try: gives the connection back or closes it. No coroutine may be using it.
   void settle_connection();
   void stop_upload_failed();
@@ -90,12 +139,26 @@ class Proxy {
   Exchange& exchange_;
   const Upstream& upstream_;
   const UpstreamConf& conf_;
+  const UpstreamPolicy* policy_;
   EventLoop& loop_;
+  ChoiceContext choices_;
   TargetLease lease_;  // of the present try
   std::unique_ptr<UpstreamConnection> connection_;
+  TargetLease next_;  // of the next try, where it is known already
+  std::unique_ptr<HedgedTry> other_;
+  UpstreamPass pass_;
+  uint32_t connects_failed_ = 0;
+  uint32_t retries_ = 0;  // by policy
+  bool pause_ = false;    // the next try goes to a target that has just failed
+  bool again_ = false;    // the answer was dropped: next_ or other_ is tried
+  bool hedged_ = false;
+  bool tried_ = false;  // a try has begun
+  const Upstream* fallback_ = nullptr;
 
   // The request's side of the present try.
   BodyPiece piece_;              // the last piece read from the client
+  bool piece_at_hand_ = false;   // piece_ is there, and was not put into kept_
+  std::string kept_;             // pieces before piece_, for another try
   unsigned pieces_ = 0;          // read from the client so far
   uint64_t body_read_ = 0;       // their bytes
   bool piece_lost_ = false;      // a piece was read, and its memory is no longer ours

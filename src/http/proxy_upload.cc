@@ -32,13 +32,21 @@ Task<Reason> Proxy::attempt_with_body() {
     }
     // Begun anew with a timeout; what has been read of the head is kept.
     answer.cancel();
-    answer = read_head(end == UploadEnd::kComplete ? conf_.response_timeout : kAfterRefusedBody,
-                       loop_.now());
+    const Duration patience = answer_patience(exchange_.times.upstream_started);
+    answer = read_head(end == UploadEnd::kComplete ? patience : kAfterRefusedBody, loop_.now());
     answer.start();
     co_await done(answer);
   }
   const Reason failure = answer.take();
   if (failure != Reason::kNone) co_return failure;
+  if (policy_ != nullptr) {
+    const bool dropped = is_to_be_dropped();
+    if (dropped) {
+      uploading.cancel();
+      drop_answer();
+      co_return Reason::kNone;
+    }
+  }
 
   Task<void> relaying = relay();
   relaying.start();
@@ -69,21 +77,35 @@ Task<UploadEnd> Proxy::upload() {
   const bool chunked = exchange_.request.facts.body.kind == BodyLength::Kind::kChunked;
   // Where the body's first bytes have arrived with the head they go out with it. A piece that a
   // failed try could not send is still at hand.
-  if (pieces_ == 0 && !client.body_ready()) {
+  if (!kept_.empty()) {
+    char chunk_header[kChunkHeaderMax];
+    const size_t size = chunked ? write_chunk_header(chunk_header, kept_.size()) : 0;
+    const std::string_view end = chunked ? kChunkEnd : std::string_view();
+    iovec parts[4] = {{head.data(), head.size()},
+                      {chunk_header, size},
+                      {kept_.data(), kept_.size()},
+                      {const_cast<char*>(end.data()), end.size()}};
+    const IoResult sent = co_await stream().write(std::span(parts), conf_.write_timeout);
+    accepted_bytes_ = accepted_bytes_ || sent.bytes != 0;
+    exchange_.upstream_bytes_out += sent.bytes;
+    if (!sent.ok()) co_return UploadEnd::kUpstreamFailed;
+    head.clear();
+  } else if (pieces_ == 0 && !client.body_ready()) {
     const IoResult sent = co_await stream().write(head.view(), conf_.write_timeout);
     accepted_bytes_ = accepted_bytes_ || sent.bytes != 0;
     exchange_.upstream_bytes_out += sent.bytes;
     if (!sent.ok()) co_return UploadEnd::kUpstreamFailed;
     head.clear();
   }
-  for (bool again = pieces_ != 0;; again = false) {
+  for (bool again = piece_at_hand_;; again = false) {
     if (!again) {
       // A body that one piece held stays at hand for another try: its end is not asked for.
       const BodyLength& body = exchange_.request.facts.body;
       if (pieces_ != 0 && !chunked && body_read_ == body.length) break;
-      piece_lost_ = pieces_ != 0;
+      keep_piece();
       piece_ = co_await client.read_body();
       if (piece_.status == BodyPiece::Status::kFailed) co_return UploadEnd::kClientFailed;
+      piece_at_hand_ = true;
       ++pieces_;
       body_read_ += piece_.bytes.size();
     }

@@ -6,11 +6,13 @@
 // (http/target_states).
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "core/config.h"
 #include "http/target_set.h"
 #include "http/upstream_conf.h"
+#include "http/upstream_policy.h"
 
 namespace gatehouse {
 
@@ -22,6 +24,8 @@ struct Upstream {
   // One target of the configuration and nothing that workers share: it has no row in shared memory,
   // and choosing it costs nothing.
   bool plain = false;
+  // What it does about failures; null where its section says nothing of it.
+  std::unique_ptr<UpstreamPolicy> policy;
   TargetSet configured;
   // A list made at run time that took its place; empty where there was none. Of the loop's thread.
   mutable TargetSetRef discovered;

@@ -34,6 +34,7 @@
 #include "http/bound_generation.h"
 #include "http/generation.h"
 #include "http/session.h"
+#include "http/shedding.h"
 #include "http/target_states.h"
 
 namespace gatehouse {
@@ -63,6 +64,9 @@ class Worker {
 
   // The generation that serves.
   const Generation& generation() const { return *current_->generation; }
+
+  // Turns requests away when this worker is at its limit.
+  LoadShedder& shedder() { return shedder_; }
 
   // Sessions register themselves; a finished one is destroyed at the end of the turn.
   void add_session(Session& session);
@@ -130,6 +134,7 @@ class Worker {
   WorkerCells* cells_;
   SeriesCells* pool_cells_;
   TargetStates target_states_;
+  LoadShedder shedder_{*loop_};
   GenerationBinder binder_;
   std::unique_ptr<BoundGeneration> current_;
   std::vector<std::unique_ptr<BoundGeneration>> replaced_;  // exchanges or acceptors hold them

@@ -14,6 +14,9 @@ const Module* const kModules[] = {
 #ifndef GATEHOUSE_WITHOUT_REQUEST_ID
     &kRequestIdModule,
 #endif
+#ifndef GATEHOUSE_WITHOUT_SHEDDING
+    &kSheddingModule,
+#endif
 #ifndef GATEHOUSE_WITHOUT_REPLY
     &kReplyModule,
 #endif

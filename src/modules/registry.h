@@ -12,6 +12,7 @@ namespace gatehouse {
 
 extern const Module kForwardedModule;
 extern const Module kRequestIdModule;
+extern const Module kSheddingModule;
 extern const Module kReplyModule;
 extern const Module kRedirectModule;
 extern const Module kMetricsEndpointModule;

@@ -1,0 +1,114 @@
+// Hedging: a target that takes long for an answer gets company. See proxy.h.
+//
+// Both tries wait for the first byte of an answer side by side; whoever has it is read as any other
+// answer, while the other one goes on waiting. A good answer ends the other try: its connection is
+// closed, for the answer that may still come belongs to nobody, and its lease learns nothing. A bad
+// one (no answer at all, or a status that is a failure) makes way for the other try.
+#include <algorithm>
+#include <chrono>
+
+#include "core/pause.h"
+#include "http/h1_writer.h"
+#include "http/proxy.h"
+#include "http/proxy_exchange.h"
+
+namespace gatehouse {
+namespace {
+
+Task<void> pause(EventLoop& loop, Duration duration) {
+  co_await Pause(loop, duration);
+}
+
+}  // namespace
+
+bool Proxy::may_hedge() const {
+  const Duration after = policy_->conf->hedge.after;
+  const Request& request = exchange_.request;
+  return after != Duration::zero() && !hedged_ && request.facts.body.empty() &&
+         request.facts.upgrade.empty() && is_idempotent(request.head.method_id);
+}
+
+Task<Reason> Proxy::wait_for_answer(Stream& stream, Duration patience) {
+  const IoResult ready = co_await stream.readable(patience);
+  if (ready.ok()) co_return Reason::kNone;
+  co_return ready.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout : Reason::kUpstreamReset;
+}
+
+Task<Reason> Proxy::ask(HedgedTry& other) {
+  UpstreamTarget& target = other.lease.target();
+  other.connection = target.state->take_idle();
+  other.reused = other.connection != nullptr;
+  if (!other.reused) {
+    const Reason failure = co_await connect(target, other.connection);
+    if (failure != Reason::kNone) co_return failure;
+  }
+  Stream& stream = other.connection->stream();
+  const std::string_view host = exchange_.request.authority.text.empty()
+                                    ? std::string_view(target.host)
+                                    : exchange_.request.authority.text;
+  const Buffer head = write_request_head(exchange_, host);
+  const IoResult sent = co_await stream.write(head.view(), conf_.write_timeout);
+  exchange_.upstream_bytes_out += sent.bytes;
+  if (!sent.ok()) co_return send_failed(sent);
+  const Reason failure = co_await wait_for_answer(stream, answer_patience(other.started));
+  co_return failure;
+}
+
+Task<Reason> Proxy::race() {
+  hedged_ = true;
+  Task<Reason> first = wait_for_answer(stream(), answer_patience(loop_.now()));
+  first.start();
+  Task<void> patience = pause(loop_, policy_->conf->hedge.after);
+  patience.start();
+  if (!first.done() && !patience.done()) co_await any_done(first, patience);
+  if (first.done()) co_return first.take();
+
+  choices_.mark_tried(lease_);
+  Choice choice = choose_target(upstream_, choices_);
+  if (choice.lease && policy_->budget.take(policy_->conf->retry.budget_min, loop_.now())) {
+    other_ = std::make_unique<HedgedTry>();
+    other_->lease = std::move(choice.lease);
+    other_->started = loop_.now();
+    ++exchange_.tries;
+    other_->lease.target().cells->hedges.add();
+    other_->asking = ask(*other_);
+    other_->asking.start();
+    if (!first.done() && !other_->asking.done()) co_await any_done(first, other_->asking);
+    if (!first.done()) {
+      const Reason failure = other_->asking.take();
+      if (failure == Reason::kNone) {
+        other_->asking = std::move(first);
+        change_places();
+        co_return Reason::kNone;
+      }
+      TryOutcome ended = outcome(failure);
+      ended.latency = loop_.now() - other_->started;
+      other_->lease.settle(ended);
+      other_.reset();
+    }
+  }
+  if (!first.done()) co_await done(first);
+  co_return first.take();
+}
+
+void Proxy::change_places() {
+  std::swap(lease_, other_->lease);
+  std::swap(connection_, other_->connection);
+  std::swap(exchange_.target_reused, other_->reused);
+  std::swap(exchange_.times.upstream_started, other_->started);
+  exchange_.set_target(lease_);
+}
+
+Task<Reason> Proxy::take_other() {
+  connection_.reset();
+  in_.release();
+  answer_begun_ = reusable_ = unparsed_ = fields_kept_ = false;
+  interims_ = 0;
+  if (!other_->asking.done()) co_await done(other_->asking);
+  const Reason failure = other_->asking.take();
+  change_places();
+  other_.reset();
+  co_return failure;
+}
+
+}  // namespace gatehouse

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/breaker.h"
 #include "cli/command_line.h"
 #include "cli/explain_running.h"
 #include "cli/history.h"
@@ -216,6 +217,10 @@ int run_command(const CommandLine& line) {
       return run_config(line);
     case Command::kUpgrade:
       return run_upgrade(line);
+    case Command::kBreakerList:
+    case Command::kBreakerOpen:
+    case Command::kBreakerClose:
+      return run_breaker(line);
     case Command::kExplain: {
       if (line.running) return run_explain_running(line);
       Loaded loaded;

@@ -24,9 +24,12 @@ constexpr uint32_t bits(Commands... commands) {
 }
 constexpr uint32_t kConfigCommands = bits(Command::kConfigList, Command::kConfigShow,
                                           Command::kConfigDiff, Command::kConfigRollback);
+constexpr uint32_t kBreakerCommands =
+    bits(Command::kBreakerList, Command::kBreakerOpen, Command::kBreakerClose);
 // Those that speak with a running gateway.
-constexpr uint32_t kAsking = kConfigCommands | bits(Command::kSignal, Command::kStatus,
-                                                    Command::kExplain, Command::kUpgrade);
+constexpr uint32_t kAsking =
+    kConfigCommands | kBreakerCommands |
+    bits(Command::kSignal, Command::kStatus, Command::kExplain, Command::kUpgrade);
 constexpr uint32_t kReadingConfig = kAsking | bits(Command::kRun, Command::kTest, Command::kPrint);
 constexpr uint32_t kEvery = UINT32_MAX;
 
@@ -35,7 +38,9 @@ struct CommandWord {
   std::string_view under;
   std::string_view word;
   Command command;
-  size_t numbers_min, numbers_max;  // that follow it
+  size_t follow_min, follow_max;  // words that follow it
+  // What they are; without it numbers of versions.
+  std::string_view names = {};
 };
 constexpr CommandWord kCommandWords[] = {
     {"", "status", Command::kStatus, 0, 0},
@@ -46,6 +51,9 @@ constexpr CommandWord kCommandWords[] = {
     {"config", "show", Command::kConfigShow, 1, 1},
     {"config", "diff", Command::kConfigDiff, 1, 2},
     {"config", "rollback", Command::kConfigRollback, 1, 1},
+    {"breaker", "list", Command::kBreakerList, 0, 1, "an upstream"},
+    {"breaker", "open", Command::kBreakerOpen, 1, 2, "an upstream, and a target of it or none"},
+    {"breaker", "close", Command::kBreakerClose, 1, 2, "an upstream, and a target of it or none"},
 };
 
 // Commands that are options.
@@ -77,8 +85,8 @@ constexpr Option kOptions[] = {
      [](CommandLine& line, const std::string& value) { line.control = value; }},
     {"--foreground", "", kReadingConfig, false,
      [](CommandLine& line, const std::string&) { line.foreground = true; }},
-    {"--json", "", kConfigCommands | bits(Command::kStatus, Command::kExplain), false,
-     [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
+    {"--json", "", kConfigCommands | kBreakerCommands | bits(Command::kStatus, Command::kExplain),
+     false, [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
     {"--no-wait", "", bit(Command::kSignal), false,
      [](CommandLine& line, const std::string&) { line.wait = false; }},
     {"--running", "", bit(Command::kExplain), false,
@@ -89,6 +97,8 @@ constexpr Option kOptions[] = {
      [](CommandLine& line, const std::string& value) { line.explain.client = value; }},
     {"--listener", "", bit(Command::kExplain), true,
      [](CommandLine& line, const std::string& value) { line.explain.listener = value; }},
+    {"--for", "", bit(Command::kBreakerOpen), true,
+     [](CommandLine& line, const std::string& value) { line.period = value; }},
     {"--cancel", "", bit(Command::kUpgrade), false,
      [](CommandLine& line, const std::string&) { line.cancel = true; }},
     {"--man", "", bit(Command::kReference), false,
@@ -139,8 +149,11 @@ std::vector<std::string_view> words_under(std::string_view under) {
   std::vector<std::string_view> words;
   for (const CommandWord& entry : kCommandWords) {
     if (entry.under == under) words.push_back(entry.word);
+    const bool group = under.empty() && !entry.under.empty();
+    if (group && std::find(words.begin(), words.end(), entry.under) == words.end()) {
+      words.push_back(entry.under);
+    }
   }
-  if (under.empty()) words.push_back("config");
   return words;
 }
 
@@ -206,32 +219,45 @@ class Reader {
     }
     std::string_view under;
     size_t next = 0;
-    if (words_[0] == "config") {
-      under = "config";
+    if (!words_under(words_[0]).empty()) {
+      under = words_[0];
       next = 1;
       if (words_.size() == 1) {
-        return complain("config needs " + joined(words_under(under)));
+        return complain(words_[0] + " needs " + joined(words_under(under)));
       }
     }
     const auto* entry = std::find_if(
         std::begin(kCommandWords), std::end(kCommandWords),
         [&](const CommandWord& one) { return one.under == under && one.word == words_[next]; });
     if (entry == std::end(kCommandWords)) {
-      const std::string name = (next > 0 ? "config " : "") + words_[next];
+      const std::string name = (next > 0 ? words_[0] + " " : "") + words_[next];
       return complain("unknown command " + quoted(name) +
                       suggestion(words_[next], words_under(under)));
     }
     command_ = entry->command;
-    command_name_ = next > 0 ? "config " + words_[1] : words_[0];
+    command_name_ = next > 0 ? words_[0] + " " + words_[1] : words_[0];
     ++next;
     if (command_ == Command::kExplain && next < words_.size()) {
       line_.explain.request = words_[next++];
     }
-    return read_numbers(*entry, next);
+    return entry->names.empty() ? read_numbers(*entry, next) : read_names(*entry, next);
+  }
+
+  int read_names(const CommandWord& entry, size_t next) {
+    for (; next < words_.size() && line_.names.size() < entry.follow_max; ++next) {
+      line_.names.push_back(words_[next]);
+    }
+    if (line_.names.size() < entry.follow_min) {
+      return complain(command_name_ + " needs the name of " + std::string(entry.names));
+    }
+    if (next < words_.size()) {
+      return complain("unexpected argument " + quoted(words_[next]) + " after " + command_name_);
+    }
+    return 0;
   }
 
   int read_numbers(const CommandWord& entry, size_t next) {
-    for (; next < words_.size() && line_.versions.size() < entry.numbers_max; ++next) {
+    for (; next < words_.size() && line_.versions.size() < entry.follow_max; ++next) {
       const std::string& word = words_[next];
       uint64_t number = 0;
       const auto [end, problem] = std::from_chars(word.data(), word.data() + word.size(), number);
@@ -241,7 +267,7 @@ class Reader {
       }
       line_.versions.push_back(number);
     }
-    if (line_.versions.size() < entry.numbers_min) {
+    if (line_.versions.size() < entry.follow_min) {
       return complain(command_name_ +
                       " needs the number of a version; `gatehouse config list` has them");
     }
@@ -306,6 +332,12 @@ std::string usage_text() {
          "  gatehouse config diff N [M]              what changed from N to M, or to the running "
          "one\n"
          "  gatehouse config rollback N [--json]     load it again\n"
+         "  gatehouse breaker list [UPSTREAM] [--json]\n"
+         "                                           circuit breakers, and how they stand\n"
+         "  gatehouse breaker open UPSTREAM [TARGET] [--for TIME]\n"
+         "                                           ask it no more, until closed or for a time\n"
+         "  gatehouse breaker close UPSTREAM [TARGET]\n"
+         "                                           ask it again\n"
          "\n"
          "The configuration is " GATEHOUSE_CONFIG_FILE " unless -c names another.\n";
 }

@@ -30,6 +30,9 @@ struct CommandLine {
     kConfigRollback,
     kExplain,
     kUpgrade,
+    kBreakerList,
+    kBreakerOpen,
+    kBreakerClose,
     kReference,
     kVersion,
     kBuild,
@@ -47,6 +50,8 @@ struct CommandLine {
   bool wait = true;                // -s quit, -s stop: until it is done
   std::string signal;              // the word after -s
   std::vector<uint64_t> versions;  // the numbers after config show, diff and rollback
+  std::vector<std::string> names;  // the words after commands that take names
+  std::string period;              // breaker open: for how long
   ExplainRequest explain;
 };
 

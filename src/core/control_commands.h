@@ -31,6 +31,9 @@ inline constexpr ControlCommand kControlCommands[] = {
     {"upgrade", ControlRight::kChange},
     {"upgrade_cancel", ControlRight::kChange},
     {"zone_list", ControlRight::kRead},
+    {"breaker_list", ControlRight::kRead},
+    {"breaker_open", ControlRight::kChange},
+    {"breaker_close", ControlRight::kChange},
 };
 
 // Null where there is none of this name.

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "core/breaker_commands.h"
 #include "core/sealed_bytes.h"
 
 namespace gatehouse {
@@ -27,6 +28,9 @@ Result<json> list_zones(SharedMemory& shared, const json&) {
 
 constexpr StateCommand kCommands[] = {
     {"zone_list", &list_zones},
+    {"breaker_list", &breaker_list_command},
+    {"breaker_open", &breaker_open_command},
+    {"breaker_close", &breaker_close_command},
 };
 
 // Room for the message around the object.

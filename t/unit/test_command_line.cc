@@ -48,6 +48,20 @@ Test(command_line, nothing_means_run_with_the_default_file) {
   cr_assert(parsed({"--config", "x"}).config == "x" && parsed({"-c", "x"}).config_given);
 }
 
+Test(command_line, breakers_are_named) {
+  const CommandLine list = parsed({"breaker", "list"});
+  cr_expect(list.command == Command::kBreakerList && list.names.empty());
+  const CommandLine open = parsed({"breaker", "open", "users", "10.0.0.1:80", "--for", "1m"});
+  cr_expect(open.command == Command::kBreakerOpen);
+  cr_expect(open.names == std::vector<std::string>({"users", "10.0.0.1:80"}));
+  cr_expect(open.period == "1m");
+  refused({"breaker"});
+  refused({"breaker", "opne", "users"});
+  refused({"breaker", "close"});
+  refused({"breaker", "close", "a", "b", "c"});
+  refused({"breaker", "list", "--for", "1m"});
+}
+
 Test(command_line, commands_are_words_or_options) {
   cr_assert(parsed({"-t"}).command == Command::kTest);
   cr_assert(parsed({"-T", "-c", "x"}).command == Command::kPrint);

@@ -132,9 +132,9 @@ int run(const CommandLine& line) {
   MasterStart start;
   start.config_path = line.config;
   start.version = GATEHOUSE_VERSION;
-  start.plan = plan_of(*loaded.generation, available_cpus());
-  start.plan.daemon = start.plan.daemon && !line.foreground;
   start.names = resolve_names(loaded.generation->target_names());
+  start.plan = plan_of(*loaded.generation, available_cpus(), start.names);
+  start.plan.daemon = start.plan.daemon && !line.foreground;
   start.handover = std::move(*handover);
   // Each worker compiles the same bytes for itself.
   loaded.generation.reset();

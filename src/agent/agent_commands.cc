@@ -210,7 +210,7 @@ void Agent::State::current(ControlRequest request) {
           figures.generation = entry.generation;
           apply(std::move(*bound->settings));
           if (bound->traffic) {
-            traffic->serve(std::move(*bound->traffic));
+            traffic->serve(std::move(*bound->traffic), settings->discovery);
           } else {
             GH_LOG(kError, "{}", bound->traffic.error().message);
           }

@@ -33,6 +33,7 @@ AgentSettings agent_settings(const Config& config) {
   settings.history_keep = agent.history_keep;
   settings.history_size = agent.history_size;
   settings.listen = agent.listen.address;
+  settings.discovery = {agent.resolver, agent.resolver_stale};
   const auto& gatehouse = config.sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
   if (!is_standard_stream(gatehouse.error_log.path)) settings.error_log = gatehouse.error_log.path;
   settings.error_log_level = gatehouse.error_log.level;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "agent/log_rotator.h"
+#include "agent/target_discovery.h"
 #include "core/agent_conf.h"
 #include "core/config.h"
 #include "core/log.h"
@@ -17,6 +18,7 @@ struct AgentSettings {
   uint32_t history_keep = 0;
   Bytes history_size;
   SocketAddress listen;  // none: no HTTP
+  TargetDiscovery::Settings discovery;
   std::vector<RotationRule> rotations;
   std::string error_log;  // empty where it is no file
   LogLevel error_log_level = LogLevel::kNotice;

@@ -16,6 +16,12 @@ namespace {
 constexpr Duration kLookForDuty{100};
 constexpr Duration kTellAgain{250};
 
+nlohmann::json member_json(const Member& member) {
+  return {
+      {"address", member.address.format()}, {"weight", member.weight}, {"backup", member.backup},
+      {"version", member.version},          {"tags", member.tags},     {"line", member.is_line}};
+}
+
 }  // namespace
 
 TrafficDuty::TrafficDuty(EventLoop& loop, SharedMemory& shared) : loop_(loop), shared_(shared) {
@@ -35,11 +41,19 @@ Result<std::unique_ptr<TrafficDuty>> TrafficDuty::create(EventLoop& loop, Shared
   };
   owner.before = [self = duty.get()](const std::string& target) { return self->before(target); };
   duty->checker_ = std::make_unique<HealthChecker>(loop, *duty->probes_, std::move(owner));
+  Result<std::unique_ptr<JobThread>> reading = JobThread::start(loop);
+  if (!reading) return reading.error();
+  duty->reading_ = std::move(*reading);
+  duty->discovery_ = std::make_unique<TargetDiscovery>(
+      loop, *duty->reading_, [self = duty.get()](const std::string& upstream) {
+        if (const PlannedUpstream* planned = self->find(upstream)) self->update(*planned);
+      });
   return duty;
 }
 
-void TrafficDuty::serve(TrafficPlan plan) {
+void TrafficDuty::serve(TrafficPlan plan, TargetDiscovery::Settings settings) {
   plan_ = std::move(plan);
+  settings_ = std::move(settings);
   applied_ = false;
   turn();
 }
@@ -59,26 +73,88 @@ void TrafficDuty::turn() {
     if (on_duty_) GH_LOG(kInfo, "checking and discovering targets");
   }
   if (on_duty_ && !applied_) apply();
-  if (on_duty_) checker_->tell_all();
+  if (on_duty_) {
+    checker_->tell_all();
+    discovery_->tick();
+  }
   loop_.arm(timer_, on_duty_ ? kTellAgain : kLookForDuty);
 }
 
 void TrafficDuty::apply() {
   applied_ = true;
-  std::vector<std::string> names;
-  for (const PlannedUpstream& upstream : plan_.upstreams) names.push_back(upstream.name);
-  checker_->keep_only(names);
-  for (const PlannedUpstream& upstream : plan_.upstreams) watch(upstream);
+  std::vector<std::string> checked;
+  std::vector<std::string> discovered;
+  for (const PlannedUpstream& upstream : plan_.upstreams) {
+    if (upstream.health.kind != HealthCheck::Kind::kNone) checked.push_back(upstream.name);
+    if (has_members(upstream)) discovered.push_back(upstream.name);
+  }
+  checker_->keep_only(checked);
+  const Result<void> set = discovery_->set(plan_, settings_, *lists_);
+  if (!set) GH_LOG(kError, "{}", set.error().message);
+  lists_->keep_only(discovered);
+  std::erase_if(members_, [&discovered](const auto& entry) {
+    return std::find(discovered.begin(), discovered.end(), entry.first) == discovered.end();
+  });
+  for (const PlannedUpstream& upstream : plan_.upstreams) update(upstream);
 }
 
-void TrafficDuty::watch(const PlannedUpstream& upstream) {
-  std::vector<CheckedTarget> targets;
-  if (upstream.health.kind != HealthCheck::Kind::kNone) {
-    for (const PlannedTarget& target : upstream.targets) {
-      if (target.address.is_none()) continue;
-      const std::string host = target.address.is_unix() ? "localhost" : target.text;
-      targets.push_back({upstream.name + "/" + target.text, target.address, host});
+const PlannedUpstream* TrafficDuty::find(const std::string& upstream) const {
+  const auto found =
+      std::find_if(plan_.upstreams.begin(), plan_.upstreams.end(),
+                   [&upstream](const PlannedUpstream& one) { return one.name == upstream; });
+  return found == plan_.upstreams.end() ? nullptr : &*found;
+}
+
+// Publishes the upstream's members, where they are known, and has its targets checked.
+void TrafficDuty::update(const PlannedUpstream& upstream) {
+  if (!on_duty_) return;
+  std::vector<Member>& members = members_[upstream.name];
+  if (has_members(upstream)) {
+    std::optional<std::vector<Member>> fresh = discovery_->members(upstream, nullptr, members);
+    if (fresh) {
+      members = std::move(*fresh);
+      publish(upstream, members);
     }
+  }
+  watch(upstream, members);
+}
+
+void TrafficDuty::publish(const PlannedUpstream& upstream, const std::vector<Member>& members) {
+  const Result<MemberLists::Published> published = lists_->publish(upstream.name, members);
+  if (!published) {
+    GH_LOG(kError, "discovery: {}", published.error().message);
+    return;
+  }
+  const size_t before = std::exchange(left_out_[upstream.name], published->left_out);
+  if (published->left_out > 0 && before == 0) {
+    GH_LOG(kError, "upstream {} has {} targets, {} too many: discovered_targets is {}",
+           upstream.name, members.size(), published->left_out, lists_->capacity().members);
+  }
+  if (!published->changed) return;
+  ++published_;
+  GH_LOG(kNotice, "upstream {} has {} discovered targets now", upstream.name, members.size());
+}
+
+void TrafficDuty::watch(const PlannedUpstream& upstream, const std::vector<Member>& members) {
+  if (upstream.health.kind == HealthCheck::Kind::kNone) return;
+  std::vector<CheckedTarget> targets;
+  for (const PlannedTarget& target : upstream.targets) {
+    if (target.address.is_none()) continue;
+    const std::string host = target.address.is_unix() ? "localhost" : target.text;
+    targets.push_back({upstream.name + "/" + target.text, target.address, host});
+  }
+  for (const Member& member : members) {
+    const auto line = std::find_if(
+        upstream.targets.begin(), upstream.targets.end(), [&member](const PlannedTarget& one) {
+          return member.source != 0 && member_source(one.text) == member.source;
+        });
+    const std::string address = member.address.format();
+    const std::string host = line != upstream.targets.end() ? line->text
+                             : member.address.is_unix()     ? "localhost"
+                                                            : address;
+    const bool is_line = member.is_line && line != upstream.targets.end();
+    targets.push_back(
+        {upstream.name + "/" + (is_line ? line->text : address), member.address, host});
   }
   checker_->set(upstream.name, upstream.health, targets);
 }
@@ -145,6 +221,30 @@ std::string TrafficDuty::metrics() const {
                  "gatehouse_agent_checked_targets{{state=\"up\"}} {}\n"
                  "gatehouse_agent_checked_targets{{state=\"down\"}} {}\n",
                  up, down);
+  uint64_t questions = 0;
+  uint64_t failures = 0;
+  for (const auto& [name, state] : discovery_->names()) {
+    questions += state.questions;
+    failures += state.failures;
+  }
+  size_t members = 0;
+  for (const auto& [upstream, list] : members_) members += list.size();
+  fmt::format_to(to,
+                 "# HELP gatehouse_agent_name_lookups_total Questions to DNS servers, of the names "
+                 "in use.\n"
+                 "# TYPE gatehouse_agent_name_lookups_total counter\n"
+                 "gatehouse_agent_name_lookups_total {}\n"
+                 "# HELP gatehouse_agent_name_failures_total Those that nobody answered.\n"
+                 "# TYPE gatehouse_agent_name_failures_total counter\n"
+                 "gatehouse_agent_name_failures_total {}\n"
+                 "# HELP gatehouse_agent_discovered_targets Targets that were discovered.\n"
+                 "# TYPE gatehouse_agent_discovered_targets gauge\n"
+                 "gatehouse_agent_discovered_targets {}\n"
+                 "# HELP gatehouse_agent_discovery_changes_total Lists of targets that were "
+                 "published.\n"
+                 "# TYPE gatehouse_agent_discovery_changes_total counter\n"
+                 "gatehouse_agent_discovery_changes_total {}\n",
+                 questions, failures, members, published_);
   return fmt::to_string(text);
 }
 
@@ -162,7 +262,37 @@ nlohmann::json TrafficDuty::status() const {
                        {"last_us", target.last_us},
                        {"error", target.error}});
   }
-  return {{"on_duty", on_duty_}, {"health", std::move(targets)}};
+  nlohmann::json names = nlohmann::json::array();
+  for (const auto& [name, state] : discovery_->names()) {
+    nlohmann::json addresses = nlohmann::json::array();
+    for (const FoundServer& server : state.servers) addresses.push_back(server.address.format());
+    names.push_back({{"name", name.text},
+                     {"srv", name.srv},
+                     {"known", state.known},
+                     {"addresses", std::move(addresses)},
+                     {"questions", state.questions},
+                     {"answered_us", state.answered_us},
+                     {"error", state.problem}});
+  }
+  nlohmann::json files = nlohmann::json::array();
+  for (const auto& [path, state] : discovery_->files()) {
+    files.push_back({{"file", path},
+                     {"known", state.known},
+                     {"targets", state.members.size()},
+                     {"read_us", state.read_us},
+                     {"error", state.problem}});
+  }
+  nlohmann::json upstreams = nlohmann::json::object();
+  for (const auto& [upstream, members] : members_) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const Member& member : members) list.push_back(member_json(member));
+    upstreams[upstream] = std::move(list);
+  }
+  return {{"on_duty", on_duty_},
+          {"health", std::move(targets)},
+          {"names", std::move(names)},
+          {"files", std::move(files)},
+          {"members", std::move(upstreams)}};
 }
 
 }  // namespace gatehouse

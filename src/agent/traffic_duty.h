@@ -8,12 +8,16 @@
 // until the old one has ended, and looks for that ten times a second.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/health_checker.h"
+#include "agent/job_thread.h"
+#include "agent/target_discovery.h"
 #include "core/event_loop.h"
 #include "core/member_lists.h"
 #include "core/shared_memory.h"
@@ -30,7 +34,7 @@ class TrafficDuty {
   ~TrafficDuty();
 
   // The configuration that serves from now on.
-  void serve(TrafficPlan plan);
+  void serve(TrafficPlan plan, TargetDiscovery::Settings settings);
 
   bool on_duty() const { return on_duty_; }
   // For /metrics and /status.
@@ -41,7 +45,10 @@ class TrafficDuty {
   TrafficDuty(EventLoop& loop, SharedMemory& shared);
   void turn();
   void apply();
-  void watch(const PlannedUpstream& upstream);
+  void update(const PlannedUpstream& upstream);
+  void publish(const PlannedUpstream& upstream, const std::vector<Member>& members);
+  void watch(const PlannedUpstream& upstream, const std::vector<Member>& members);
+  const PlannedUpstream* find(const std::string& upstream) const;
   TrafficTable* table();
   void tell(const std::string& target, TargetVerdict verdict);
   TargetVerdict before(const std::string& target);
@@ -52,7 +59,13 @@ class TrafficDuty {
   std::unique_ptr<HealthChecker> checker_;
   std::unique_ptr<TrafficTable> table_;
   std::optional<MemberLists> lists_;
+  std::unique_ptr<JobThread> reading_;
+  std::unique_ptr<TargetDiscovery> discovery_;
   TrafficPlan plan_;
+  TargetDiscovery::Settings settings_;
+  std::map<std::string, std::vector<Member>> members_;  // in force, by upstream
+  std::map<std::string, size_t> left_out_;              // of them, for want of room
+  uint64_t published_ = 0;
   bool on_duty_ = false;
   bool applied_ = true;
   Timer timer_;

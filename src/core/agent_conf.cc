@@ -19,6 +19,11 @@ void check_agent(const AgentConf& conf, SectionErrors& errors) {
   if (!conf.state.path.empty() && !conf.state.path.starts_with('/')) {
     errors.add("state", "not an absolute path", "expected: an absolute path, or none");
   }
+  for (size_t i = 0; i < conf.resolver.size(); ++i) {
+    if (conf.resolver[i].is_unix() || conf.resolver[i].port() == 0) {
+      errors.add("resolver", "not the address of a server", "expected: 10.0.0.53:53", i);
+    }
+  }
 }
 
 constexpr Directive kAgentDirectives[] = {
@@ -41,6 +46,16 @@ constexpr Directive kAgentDirectives[] = {
         "history_size",
         "Room for the configurations that are kept, each of them compressed; the oldest give way.",
         "256m", range(kHistorySizeMin, Bytes{uint64_t{1} << 40})),
+    directive<&AgentConf::resolver>(
+        "resolver",
+        "DNS servers that names of targets are looked up at; those of /etc/resolv.conf where none "
+        "is named.",
+        "10.0.0.53:53"),
+    directive<&AgentConf::resolver_stale>(
+        "resolver_stale",
+        "How long the last addresses of a name stay in use, once its TTL is over, while no DNS "
+        "server answers. A name that does not exist any more loses them at once.",
+        "1h", range(std::chrono::seconds(0), std::chrono::hours(24 * 30))),
 };
 
 }  // namespace

@@ -7,9 +7,11 @@
 // Whether there is an agent at all is said in [gatehouse]; which logs it rotates, in [log].
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/config.h"
 #include "core/process_conf.h"
@@ -35,6 +37,8 @@ struct AgentConf {
   AgentListen listen;
   uint32_t history_keep = 500;
   Bytes history_size = 256_MiB;
+  std::vector<SocketAddress> resolver;  // empty: the system's
+  Duration resolver_stale = std::chrono::hours(1);
 };
 
 extern const DirectiveTable kAgentTable;

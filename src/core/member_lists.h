@@ -17,6 +17,13 @@
 // There is one writer at a time: the agent that holds a record lock on the segment's descriptor,
 // which the kernel takes back when the process ends (two agents run during an upgrade).
 //
+// What a reader makes of a list: lines of the configuration that are addresses stay as they are. A
+// line that is a name is replaced by the members that have its source: by one that is the line
+// itself (is_line) with another address, or by any number of targets of their own; by none, and
+// then it is down. Members without a source are added. Where no list is known, or not any more
+// because the agent serves another configuration already, what was there stays. Targets of their
+// own are called UPSTREAM/ADDRESS, and that is the name that the agent's checks know them by.
+//
 // Reading costs one relaxed load as long as nothing changes. The lists outlive the agent: without
 // one, the last are valid on. They do not outlive the segment.
 // Leaves out: what a list means, and how it was found.

@@ -65,6 +65,18 @@ Duration duration_at(const Json& json, const char* key, int64_t low) {
       number_at(json, key, static_cast<uint64_t>(low), static_cast<uint64_t>(kDurationMax))));
 }
 
+std::string text_of(const SocketAddress& address) {
+  return address.is_none() ? std::string() : address.format();
+}
+
+SocketAddress address_at(const Json& json, const char* key) {
+  const std::string text = text_at(json, key);
+  if (text.empty()) return {};
+  Result<SocketAddress> parsed = SocketAddress::parse(text);
+  if (!parsed) refuse(parsed.error().message);
+  return *parsed;
+}
+
 template <typename Kind, size_t kCount>
 Kind kind_at(const Json& json, const char* const (&names)[kCount]) {
   const std::string name = text_at(json, "kind");
@@ -133,11 +145,8 @@ PlannedUpstream upstream_from_json(const Json& json) {
   for (const Json& entry : list_at(json, "targets")) {
     PlannedTarget target;
     target.text = text_at(entry, "text");
-    if (const std::string address = text_at(entry, "address"); !address.empty()) {
-      Result<SocketAddress> parsed = SocketAddress::parse(address);
-      if (!parsed) refuse(parsed.error().message);
-      target.address = *parsed;
-    }
+    target.address = address_at(entry, "address");
+    target.last_known = address_at(entry, "last_known");
     target.weight = static_cast<uint32_t>(number_at(entry, "weight", 1, kMemberWeightMax));
     upstream.targets.push_back(std::move(target));
   }
@@ -165,7 +174,8 @@ std::string traffic_plan_to_json(const TrafficPlan& plan) {
     Json targets = Json::array();
     for (const PlannedTarget& target : upstream.targets) {
       targets.push_back({{"text", target.text},
-                         {"address", target.address.is_none() ? "" : target.address.format()},
+                         {"address", text_of(target.address)},
+                         {"last_known", text_of(target.last_known)},
                          {"weight", target.weight}});
     }
     upstreams.push_back({{"name", upstream.name},

@@ -71,8 +71,9 @@ struct Discovery {
 };
 
 struct PlannedTarget {
-  std::string text;       // as it is written, without scheme and settings
-  SocketAddress address;  // none: `text` is HOST[:PORT]
+  std::string text;          // as it is written, without scheme and settings
+  SocketAddress address;     // none: `text` is HOST[:PORT]
+  SocketAddress last_known;  // of a name: when the configuration was checked; may be none
   uint32_t weight = 1;
   friend bool operator==(const PlannedTarget&, const PlannedTarget&) = default;
 };

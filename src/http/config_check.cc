@@ -79,7 +79,7 @@ uint32_t available_cpus() {
   return static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
 }
 
-ProcessPlan plan_of(const Generation& generation, uint32_t cpus) {
+ProcessPlan plan_of(const Generation& generation, uint32_t cpus, const NameTable& names) {
   const Config& config = generation.config();
   const ConfigSection& section = config.sections("gatehouse")[0];
   const auto& conf = section.get<GatehouseConf>(kGatehouseTable);
@@ -98,7 +98,7 @@ ProcessPlan plan_of(const Generation& generation, uint32_t cpus) {
     const auto& agent = config.sections("agent")[0].get<AgentConf>(kAgentTable);
     plan.agent.user = agent.user;
     plan.agent.state = agent.state.path;
-    plan.agent.traffic = traffic_plan_to_json(traffic_plan_of(generation));
+    plan.agent.traffic = traffic_plan_to_json(traffic_plan_of(generation, names));
   }
   plan.drain_timeout = conf.drain_timeout;
   plan.check_timeout = conf.check_timeout;
@@ -128,8 +128,8 @@ CheckAnswer check_config(std::shared_ptr<const ConfigSource> source,
     answer.errors = errors.text();
     return answer;
   }
-  answer.plan = plan_of(*generation, available_cpus());
   answer.names = resolve_names(generation->target_names());
+  answer.plan = plan_of(*generation, available_cpus(), answer.names);
   return answer;
 }
 

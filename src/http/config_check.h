@@ -13,8 +13,9 @@
 
 namespace gatehouse {
 
-// What the compiled configuration asks of the master. `cpus`: what `workers = auto` means.
-ProcessPlan plan_of(const Generation& generation, uint32_t cpus);
+// What the compiled configuration asks of the master. `cpus`: what `workers = auto` means. `names`:
+// what the names of targets mean now.
+ProcessPlan plan_of(const Generation& generation, uint32_t cpus, const NameTable& names);
 
 // CPUs that this process may use, at least 1.
 uint32_t available_cpus();

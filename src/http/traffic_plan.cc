@@ -15,15 +15,19 @@ bool is_named(const TargetConf& target) {
   return !target.resolved;
 }
 
-PlannedUpstream plan_of(const Upstream& upstream, const Config& config) {
+PlannedUpstream plan_of(const Upstream& upstream, const Config& config, const NameTable& names) {
   PlannedUpstream plan;
   plan.name = traffic_name(upstream);
   for (const UpstreamTarget& target : upstream.configured.targets) {
     PlannedTarget planned;
     planned.text = target.address_text;
-    // What a name means is not in the configuration, even where a table knew it.
+    // (A generation may have been built with what its names meant then.)
     const Result<SocketAddress> address = SocketAddress::parse(target.address_text, uint16_t{80});
-    if (address) planned.address = *address;
+    if (address) {
+      planned.address = *address;
+    } else if (const auto found = names.find(planned.text); found != names.end()) {
+      planned.last_known = found->second;
+    }
     planned.weight = target.weight;
     plan.targets.push_back(std::move(planned));
   }
@@ -42,13 +46,13 @@ std::string traffic_name(const Upstream& upstream) {
   return upstream.is_inline ? "http://" + upstream.name : upstream.name;
 }
 
-TrafficPlan traffic_plan_of(const Generation& generation) {
+TrafficPlan traffic_plan_of(const Generation& generation, const NameTable& names) {
   TrafficPlan plan;
   const auto& conf =
       generation.config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
   plan.capacity = {conf.discovered_upstreams, conf.discovered_targets};
   for (const auto& upstream : generation.upstreams()) {
-    PlannedUpstream planned = plan_of(*upstream, generation.config());
+    PlannedUpstream planned = plan_of(*upstream, generation.config(), names);
     const bool has_name =
         std::any_of(planned.targets.begin(), planned.targets.end(),
                     [](const PlannedTarget& target) { return target.address.is_none(); });

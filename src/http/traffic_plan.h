@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/config_errors.h"
+#include "core/resolver.h"
 #include "core/traffic_plan.h"
 #include "http/generation.h"
 #include "http/upstream.h"
@@ -16,7 +17,8 @@ namespace gatehouse {
 // routes are named apart.)
 std::string traffic_name(const Upstream& upstream);
 
-TrafficPlan traffic_plan_of(const Generation& generation);
+// `names`: what the names of targets were found to mean when the configuration was checked.
+TrafficPlan traffic_plan_of(const Generation& generation, const NameTable& names);
 
 // Reports what health and discover of this [upstream] cannot do: without an agent, without a name
 // to look up; and an upstream that has no way to get a target.

@@ -35,7 +35,9 @@ TrafficPlan plan_of(const std::string& text) {
   const std::unique_ptr<Generation> generation =
       Generation::build(source, schema, {}, gatehouse::NameTable(), errors);
   cr_assert(generation != nullptr, "%s", errors.text().c_str());
-  return gatehouse::traffic_plan_of(*generation);
+  gatehouse::NameTable names;
+  names.emplace("app.internal:3000", *gatehouse::SocketAddress::parse("10.0.0.7:3000"));
+  return gatehouse::traffic_plan_of(*generation, names);
 }
 
 TrafficPlan full_plan() {
@@ -86,6 +88,8 @@ Test(traffic_plan, has_what_the_agent_needs_and_no_more) {
   cr_assert(named.targets[0].address.is_none() && named.targets[0].text == "users.internal");
   cr_assert(plan.upstreams[2].discover.path == "/x.json" && plan.upstreams[2].targets.empty());
   cr_assert_eq(plan.upstreams[3].name, "http://app.internal:3000");
+  cr_assert(plan.upstreams[3].targets[0].address.is_none());
+  cr_assert_eq(plan.upstreams[3].targets[0].last_known.format(), "10.0.0.7:3000");
 }
 
 Test(traffic_plan, comes_back_as_it_was) {
@@ -116,6 +120,7 @@ Test(traffic_plan, what_is_no_plan_is_refused) {
   cr_assert(refused([](Json& json) { json["upstreams"][0]["health"]["every"] = 0; }));
   cr_assert(refused([](Json& json) { json["upstreams"][0]["health"]["expect"][0] = {1, 2}; }));
   cr_assert(refused([](Json& json) { json["upstreams"][0]["targets"][0]["address"] = "x"; }));
+  cr_assert(refused([](Json& json) { json["upstreams"][0]["targets"][0]["last_known"] = 1; }));
   cr_assert(refused([](Json& json) { json["upstreams"][2]["discover"]["path"] = "x.json"; }));
   const Json whole = Json::parse(good);
   for (const char* part : {"health", "discover"}) {

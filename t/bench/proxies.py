@@ -30,7 +30,7 @@ BUILD = os.path.join(_BUILD, "bench")
 DEFAULT_GATEHOUSE = os.environ.get("GATEHOUSE", os.path.join(_BUILD, "gatehouse"))
 PROXY_CORE, LOAD_CORE = 0, 1
 PROGRAMS = ("load", "upstream", "forwarder")
-PACKAGES = {"nginx": "nginx", "haproxy": "haproxy", "strace": "strace"}
+PACKAGES = {"nginx": "nginx", "haproxy": "haproxy", "strace": "strace", "valgrind": "valgrind"}
 START_SECONDS = 20
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -257,9 +257,10 @@ class Stage:
         return self._start("upstream", [os.path.join(BUILD, "upstream")], LOAD_CORE,
                            self.subdirectory("upstream"))
 
-    def start_proxy(self, name, upstream_port, log=False, config=None):
-        """Starts the proxy called `name` (a key of PROXIES). `config` replaces its routing: for gatehouse
-        the text of the [route] sections, for nginx (text of locations, [(host, location)])."""
+    def start_proxy(self, name, upstream_port, log=False, config=None, prefix=()):
+        """Starts the proxy called `name` (a key of PROXIES), by the command `prefix` where there is one.
+        `config` replaces its routing: for gatehouse the text of the [route] sections, for nginx (text of
+        locations, [(host, location)])."""
         if name not in PROXIES:
             raise BenchError(f"no proxy is called {name}: there are {', '.join(PROXIES)}")
         kind, variant = PROXIES[name]
@@ -284,7 +285,7 @@ class Stage:
             path = write(directory, "haproxy.cfg", haproxy_config(port, upstream_port, log, variant))
             command = [find_program("haproxy"), "-db", "-f", path]
             access_log = os.path.join(directory, "output") if log else None
-        p = self._start(name, command, PROXY_CORE, directory, port)
+        p = self._start(name, [*prefix, *command], PROXY_CORE, directory, port)
         p.config, p.access_log = path, access_log
         return p
 
@@ -300,7 +301,7 @@ def write(directory, name, text):
 
 # Limits that nobody meets: what they cost is counting, not refusing. HAProxy counts before it decides.
 GATEHOUSE_LIMIT = "[limit per_client]\nkey = client_address\nrate = 1000000/1s burst 1000000\n"
-GATEHOUSE_BREAKER = "breaker = failures 5 or 50% of 20 in 10s open 60s close after 3"
+GATEHOUSE_BREAKER = "breaker = failures 5 or 50% of 20 in 10s, open 60s, close after 3"
 NGINX_LIMIT = ("limit_req_zone $binary_remote_addr zone=per_client:10m rate=1000000r/s; "
                "limit_req zone=per_client burst=1000000 nodelay;")
 HAPROXY_LIMIT = """frontend

@@ -101,6 +101,7 @@ Result<void> GenerationBinder::bind_cells(Generation& generation) {
   }
   for (const auto& route : generation.routes()) {
     route->cells = &metrics_->cells(row, SeriesKind::kRoute, route->name);
+    if (route->split != nullptr) route->split->bind(worker_.shared.secret());
   }
   for (const auto& listener : generation.listeners()) {
     listener->cells = &metrics_->cells(row, SeriesKind::kListener, listener->name);

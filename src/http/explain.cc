@@ -280,11 +280,36 @@ class Explanation {
                             route.action.detail),
                 place(section, route.action.origin));
     report_.set_action(route.action.name);
+    if (route.split != nullptr) add_split(*route.split, section);
     for (const auto& upstream : generation_.upstreams()) {
       if (upstream.get() == route.action.state) add_upstream(*upstream, section);
     }
     for (const Hook& hook : route.respond) add_hook("respond", hook, section);
     for (const Hook& hook : route.log) add_hook("log", hook, section);
+  }
+
+  // Each side with what sends requests there, and then its targets.
+  void add_split(const UpstreamSplit& split, const ConfigSection& section) {
+    const SplitSide* const taker = split.side_by_condition(exchange_.request.fields);
+    const auto& sides = split.conf().sides;
+    for (size_t i = 0; i < sides.size(); ++i) {
+      std::string text = sides[i].upstream;
+      if (sides[i].condition) {
+        text += " if " + ValueType<SplitCondition>::format(*sides[i].condition);
+        text += &sides[i] == taker ? " (holds: takes the request)" : "";
+      } else {
+        text += sides[i].share ? " " + ValueType<Percent>::format(*sides[i].share) : " the rest";
+        text += taker != nullptr ? " (not asked)" : "";
+      }
+      report_.add(1, "side", text, place(section, section.origin_of(kRouteTable, "upstream")));
+    }
+    if (!split.conf().cookie.empty()) report_.add(1, "sticky", "cookie " + split.conf().cookie);
+    std::vector<const Upstream*> shown;
+    for (const Upstream* upstream : split.upstreams()) {
+      if (std::find(shown.begin(), shown.end(), upstream) != shown.end()) continue;
+      shown.push_back(upstream);
+      add_upstream(*upstream, section);
+    }
   }
 
   void add_upstream(const Upstream& upstream, const ConfigSection& section) {

@@ -61,6 +61,8 @@ class GenerationBuilder {
   void link_fallbacks();
   const Upstream* find_upstream(std::string_view name) const;
   const Upstream* inline_upstream(const ConfigSection& section, const std::string& url);
+  const Upstream* route_upstream(const ConfigSection& section, const std::string& name);
+  void add_upstream_action(Route& route);
   void add_listeners();
   void check_sockets();
   void add_routes();
@@ -393,34 +395,52 @@ void GenerationBuilder::add_routes() {
   }
 }
 
+// What a route calls by name or URL; null where there is nothing, which was reported then.
+const Upstream* GenerationBuilder::route_upstream(const ConfigSection& section,
+                                                  const std::string& name) {
+  if (name.find("://") != std::string::npos) return inline_upstream(section, name);
+  if (const Upstream* upstream = find_upstream(name)) return upstream;
+  std::vector<std::string_view> names;
+  for (const auto& other : upstreams_) names.push_back(other.first);
+  // An address without its scheme is the likeliest slip.
+  const bool is_address =
+      name.find(':') != std::string::npos && ValueType<TargetConf>::parse("http://" + name).ok();
+  section.report(errors_, kRouteTable, "upstream", "there is no [upstream " + name + "]",
+                 is_address ? "did you mean \"http://" + name + "\"?"
+                            : suggestion(name, names, kUpstreamExpected));
+  return nullptr;
+}
+
+void GenerationBuilder::add_upstream_action(Route& route) {
+  const ConfigSection& section = *route.section;
+  const RouteUpstream& wanted = route.conf->upstream;
+  std::vector<const Upstream*> sides;
+  for (const SplitSide& side : wanted.sides) {
+    sides.push_back(route_upstream(section, side.upstream));
+    if (sides.back() == nullptr) return;
+  }
+  if (sides.size() == 1) {
+    route.action.function = &proxy_action;
+    route.action.state = sides[0];
+  } else {
+    route.split = std::make_unique<UpstreamSplit>(wanted, sides, route.conf->sticky_secret);
+    route.action.function = &split_action;
+    route.action.state = route.split.get();
+  }
+  route.action.name = "upstream";
+  route.action.detail = ValueType<RouteUpstream>::format(wanted);
+  route.action.origin = section.origin_of(kRouteTable, "upstream");
+}
+
 void GenerationBuilder::compile(Route& route) {
   const ConfigSection& section = *route.section;
   Compile compile(*this, route, nullptr);
-  const std::string& name = route.conf->upstream;
-  if (!name.empty()) {
-    const bool is_url = name.find("://") != std::string::npos;
-    const Upstream* upstream = is_url ? inline_upstream(section, name) : find_upstream(name);
-    if (upstream != nullptr) {
-      route.action.function = &proxy_action;
-      route.action.state = upstream;
-      route.action.name = "upstream";
-      route.action.detail = name;
-      route.action.origin = section.origin_of(kRouteTable, "upstream");
-    } else if (!is_url) {
-      std::vector<std::string_view> names;
-      for (const auto& other : upstreams_) names.push_back(other.first);
-      // An address without its scheme is the likeliest slip.
-      const bool is_address = name.find(':') != std::string::npos &&
-                              ValueType<TargetConf>::parse("http://" + name).ok();
-      section.report(errors_, kRouteTable, "upstream", "there is no [upstream " + name + "]",
-                     is_address ? "did you mean \"http://" + name + "\"?"
-                                : suggestion(name, names, kUpstreamExpected));
-    }
-  }
+  const bool has_upstream = !route.conf->upstream.empty();
+  if (has_upstream) add_upstream_action(route);
   // What modules would say of a section with errors may only follow from them.
   if (section.is_broken()) return;
   const bool all_done = compile.run_modules();
-  if (all_done && route.action.name.empty() && name.empty()) {
+  if (all_done && route.action.name.empty() && !has_upstream) {
     std::string expected = "expected: one of upstream";
     for (const Module* module : generation_.modules_) {
       if (module->action != nullptr) expected += std::string(", ") + module->action;

@@ -9,6 +9,7 @@
 #include "core/metrics.h"
 #include "http/module.h"
 #include "http/route_conf.h"
+#include "http/upstream_split.h"
 
 namespace gatehouse {
 
@@ -25,6 +26,7 @@ struct Route {
   std::vector<Hook> log;
   std::vector<Phase> before_phases;  // the phase of each of `before`, for explain
   Action action;
+  std::unique_ptr<UpstreamSplit> split;  // where the action deals among several upstreams
   // Log hooks read the response's fields: they are kept as long as the exchange.
   bool keeps_response_fields = false;
   bool fallback = false;         // the listener's stand-in where no route matches

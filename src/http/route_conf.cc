@@ -62,9 +62,22 @@ constexpr Directive kRouteDirectives[] = {
     directive<&RouteConf::query>("query", "A query parameter that the request must have.",
                                  "debug=1", DirectiveFlag::kNotInherited),
     directive<&RouteConf::upstream>(
-        "upstream", "Where the request goes: the name of an [upstream], or the URL of one server.",
-        "http://127.0.0.1:3000", DirectiveFlag::kNotInherited,
-        expects("the name of an [upstream] or http://ADDRESS:PORT")),
+        "upstream",
+        "Where the request goes: the name of an [upstream], or the URL of one server. Several "
+        "stand between commas, each with its share (together 100%), or with a condition: if "
+        "header NAME, if header NAME: VALUE, if cookie NAME, if cookie NAME=VALUE; conditions "
+        "are looked at first, in their order. Each request is dealt anew; with sticky cookie "
+        "NAME at the end a client stays where it is, by a cookie of the gateway, and moves only "
+        "to an upstream whose share has grown. Where the chosen one has no target, no other is "
+        "asked, save as its fallback says.",
+        "users 95%, users_next 5%, users_next if header X-Beta: 1 sticky cookie side",
+        DirectiveFlag::kNotInherited),
+    directive<&RouteConf::sticky_secret>(
+        "sticky_secret",
+        "What the values of the cookie of sticky are made with: the same in several gateways, they "
+        "know each other's. At least 16 random bytes are hard to guess. Without one they are good "
+        "until the next restart (not reload).",
+        "3f0a91c7e5d24b8860aa", DirectiveFlag::kSecret),
     directive<&RouteConf::body_max>("body_max", "Largest request body.", "8m",
                                     range(Bytes{0}, Bytes{uint64_t{1} << 50})),
     directive<&RouteConf::body_timeout>("body_timeout",

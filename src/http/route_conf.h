@@ -14,6 +14,7 @@
 #include "core/sockets.h"
 #include "core/units.h"
 #include "http/route_match.h"
+#include "http/split_conf.h"
 
 namespace gatehouse {
 
@@ -38,8 +39,9 @@ struct RouteConf {
   std::vector<MethodName> method;
   std::vector<FieldCondition> header;
   std::vector<QueryCondition> query;
-  // What it does: an upstream's name or URL. Other actions belong to modules.
-  std::string upstream;
+  // What it does: where the request goes. Other actions belong to modules.
+  RouteUpstream upstream;
+  std::string sticky_secret;
   // Limits and timeouts.
   Bytes body_max = Bytes{8 * 1024 * 1024};
   Duration body_timeout = std::chrono::seconds(30);

@@ -35,6 +35,12 @@ reply = 200
 [route inner]
 listener = inner
 upstream = http://127.0.0.1:4000
+[upstream users_next]
+target = http://127.0.0.1:3002
+[route split]
+listener = public
+path = /split
+upstream = users 95%, users_next 5%, users_next if header X-Beta: 1 sticky cookie side
 )";
 
 struct Asking {
@@ -184,4 +190,21 @@ Test(explain, a_report_does_not_move_the_terminal) {
   cr_expect(report.json() ==
             "{\"lines\":[\n{\"level\":0,\"what\":\"what\",\"text\":\"a\\u001B[2J\\\"\",\"where\":"
             "\"f:1\"}]}\n");
+}
+
+Test(explain, shows_the_sides_of_a_split) {
+  const Asking asking;
+  const std::string dealt = asking.ask(request("GET http://a.example:8080/split"));
+  expect_in(dealt,
+            "action upstream users 95%, users_next 5%, users_next if header X-Beta: 1 sticky "
+            "cookie side g.conf:27\n");
+  expect_in(dealt, "side users 95% g.conf:27\n");
+  expect_in(dealt, "side users_next 5% g.conf:27\n");
+  expect_in(dealt, "side users_next if header X-Beta: 1 g.conf:27\n");
+  expect_in(dealt, "sticky cookie side\n");
+  expect_in(dealt, "upstream users g.conf:5\n");
+  expect_in(dealt, "upstream users_next g.conf:22\n");
+  const std::string beta = asking.ask(request("GET http://a.example:8080/split", {"X-Beta: 1"}));
+  expect_in(beta, "side users 95% (not asked) g.conf:27\n");
+  expect_in(beta, "side users_next if header X-Beta: 1 (holds: takes the request) g.conf:27\n");
 }

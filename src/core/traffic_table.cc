@@ -110,8 +110,8 @@ void TrafficTable::take(uint32_t index, uint64_t identity, TrafficKind kind,
   row.kind.store(static_cast<uint32_t>(kind), std::memory_order_relaxed);
   row.name_size = static_cast<uint8_t>(name.size());
   std::memcpy(row.name, name.data(), name.size());
-  for (std::atomic<uint64_t>* word :
-       {&row.health, &row.admin, &row.ejection, &row.up_since_ms, &row.latency, &row.share}) {
+  for (std::atomic<uint64_t>* word : {&row.health, &row.admin, &row.ejection, &row.up_since_ms,
+                                      &row.latency, &row.share, &row.settings}) {
     word->store(0, std::memory_order_relaxed);
   }
   for (std::atomic<uint64_t>& word : row.breaker) word.store(0, std::memory_order_relaxed);

@@ -53,7 +53,8 @@ struct alignas(64) TrafficRow {
   std::atomic<uint64_t> latency;         // peak EWMA
   std::atomic<uint64_t> concurrency[3];  // the adaptive limit of an upstream
   std::atomic<uint64_t> share;           // what a canary has set for a split
-  std::atomic<uint64_t> spare[3];
+  std::atomic<uint64_t> settings;        // what the configuration says, for who lists targets
+  std::atomic<uint64_t> spare[2];
 
   std::string_view text() const { return {name, name_size}; }
 };
@@ -67,7 +68,7 @@ struct alignas(64) TrafficCell {
   std::atomic<uint32_t> probes;
   std::atomic<uint32_t> waiting;
   std::atomic<uint32_t> window_epoch;  // what `window` belongs to
-  std::atomic<uint64_t> window[5];  // core/breaker
+  std::atomic<uint64_t> window[5];     // core/breaker
 };
 static_assert(ZoneLayout<TrafficCell> && sizeof(TrafficCell) == 64);
 

@@ -8,6 +8,7 @@
 #include "core/log_conf.h"
 #include "http/module.h"
 #include "http/route.h"
+#include "http/target_binding.h"
 #include "http/target_states.h"
 
 namespace gatehouse {
@@ -28,6 +29,7 @@ Result<std::unique_ptr<BoundGeneration>> GenerationBinder::bind(
   if (Result<void> done = compile(order, *bound); !done) return done.error();
   if (discarded.load(std::memory_order_relaxed)) return Error{"discarded"};
   if (Result<void> done = bind_cells(*bound->generation); !done) return done.error();
+  if (Result<void> done = bind_rows(*bound); !done) return done.error();
   if (Result<void> done = bind_logs(order, *bound); !done) return done.error();
   for (const Module* module : bound->generation->modules()) {
     if (module->attach == nullptr) continue;
@@ -106,6 +108,21 @@ Result<void> GenerationBinder::bind_cells(Generation& generation) {
   for (const auto& listener : generation.listeners()) {
     listener->cells = &metrics_->cells(row, SeriesKind::kListener, listener->name);
     listener->fallback->cells = &metrics_->cells(row, SeriesKind::kRoute, listener->fallback->name);
+  }
+  return {};
+}
+
+Result<void> GenerationBinder::bind_rows(BoundGeneration& bound) {
+  if (traffic_ == nullptr) {
+    Result<std::unique_ptr<TrafficTable>> traffic = TrafficTable::open(worker_.shared);
+    if (!traffic) return traffic.error();
+    if (Result<void> opened = (*traffic)->open_column(worker_.row); !opened) return opened;
+    traffic_ = std::move(*traffic);
+  }
+  bound.rows = RowHolds(*traffic_, worker_.row);
+  for (const auto& upstream : bound.generation->upstreams()) {
+    const HashKey key = sticky_key(*upstream->conf, worker_.shared);
+    if (Result<void> done = bind_upstream(*upstream, bound.rows, key); !done) return done;
   }
   return {};
 }

@@ -26,9 +26,11 @@
 #include "core/log_writer.h"
 #include "core/metrics.h"
 #include "core/shared_memory.h"
+#include "core/traffic_table.h"
 #include "core/unique_fd.h"
 #include "core/worker_plan.h"
 #include "http/generation.h"
+#include "http/row_holds.h"
 
 namespace gatehouse {
 
@@ -56,6 +58,7 @@ struct BoundGeneration {
   std::vector<BoundLog> logs;
   std::map<uint64_t, UniqueFd> new_sockets;  // by id; each acceptor takes its own
   std::unique_ptr<Generation> generation;
+  RowHolds rows;                         // of its upstreams and targets
   std::vector<std::string> target_keys;  // see TargetStates, in the order of the targets
 
   // The writer of a [log NAME] section's file; null where the generation has no such section.
@@ -91,11 +94,13 @@ class GenerationBinder {
   Result<void> take_descriptors(Order& order, BoundGeneration& bound);
   Result<void> compile(Order& order, BoundGeneration& bound);
   Result<void> bind_cells(Generation& generation);
+  Result<void> bind_rows(BoundGeneration& bound);
   Result<void> bind_logs(Order& order, BoundGeneration& bound);
 
   Worker worker_;
   // Its own, over the same segment: the loop's has an index that only one thread may change.
   std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<TrafficTable> traffic_;
 };
 
 }  // namespace gatehouse

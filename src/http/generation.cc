@@ -191,7 +191,9 @@ void GenerationBuilder::add_upstreams() {
     const auto& watched = section.get<UpstreamHealthConf>(kUpstreamHealthTable);
     upstream->plain = upstream->configured.targets.size() <= 1 &&
                       watched.health.kind == HealthCheck::Kind::kNone &&
-                      watched.discover.kind == Discovery::Kind::kNone;
+                      watched.discover.kind == Discovery::Kind::kNone &&
+                      !upstream->conf->needs_rows();
+    upstream->checked = watched.health.kind != HealthCheck::Kind::kNone;
     check_traffic(config(), section, errors_);
     add_policy(*upstream, section);
     upstreams_.emplace(upstream->name, upstream.get());
@@ -209,6 +211,8 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
     target.address = conf.address;
     target.host = conf.host;
     target.weight = conf.weight;
+    target.backup = conf.backup;
+    target.max_connections = conf.max_connections.value_or(upstream.conf->max_connections);
     target.resolved = conf.resolved;
     target.origin = section != nullptr ? section->origin_of(kUpstreamTable, "target", i) : origin;
     if (!conf.resolved) {

@@ -9,6 +9,7 @@
 #include "core/pause.h"
 #include "http/h1_writer.h"
 #include "http/proxy_exchange.h"
+#include "http/target_queue.h"
 
 namespace gatehouse {
 
@@ -32,6 +33,10 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
   while (may_begin) {
     if (!proxy.next_) {
       Choice choice = choose_target(upstream, proxy.choices_);
+      if (choice.busy) [[unlikely]] {
+        TargetWait wait(upstream, proxy.choices_);
+        choice = co_await wait;
+      }
       if (!choice.lease) {
         if (!proxy.tried_) failure = choice.why;
         break;

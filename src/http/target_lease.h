@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/breaker.h"
 #include "core/units.h"
 #include "http/target_set.h"
 
@@ -41,7 +42,9 @@ class TargetLease {
       : upstream_(other.upstream_),
         target_(std::exchange(other.target_, nullptr)),
         state_(std::exchange(other.state_, nullptr)),
-        set_(std::move(other.set_)) {}
+        set_(std::move(other.set_)),
+        pass_(other.pass_),
+        settled_(other.settled_) {}
   TargetLease& operator=(TargetLease&& other) noexcept {
     if (this != &other) {
       end();
@@ -49,6 +52,8 @@ class TargetLease {
       target_ = std::exchange(other.target_, nullptr);
       state_ = std::exchange(other.state_, nullptr);
       set_ = std::move(other.set_);
+      pass_ = other.pass_;
+      settled_ = other.settled_;
     }
     return *this;
   }
@@ -81,11 +86,15 @@ class TargetLease {
  private:
   friend class TargetChooser;
   void give_back();
+  BreakerCells breaker_cells() const;
+  void eject(uint64_t now_ms);
 
   const Upstream* upstream_ = nullptr;
   UpstreamTarget* target_ = nullptr;
   TargetState* state_ = nullptr;  // what counts the try; null where nothing does
   TargetSetRef set_;
+  BreakerPass pass_;  // what the target's breaker gave
+  bool settled_ = false;
 };
 
 }  // namespace gatehouse

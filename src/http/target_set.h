@@ -23,6 +23,7 @@
 
 namespace gatehouse {
 
+struct TrafficRow;
 class TargetState;
 class TargetStates;
 
@@ -34,10 +35,18 @@ struct UpstreamTarget {
   std::string host;  // for a Host field where the request has none
   uint32_t weight = 1;
   bool resolved = true;  // false: down, its name means no address
+  bool backup = false;
+  uint32_t max_connections = 0;  // requests in flight over all workers; 0: no cap
   Origin origin;
+  // What the balancers know it by; see bind_balancing().
+  uint64_t seed = 0;
+  uint64_t sticky_id = 0;
   // Bound to a worker; null before.
   TargetState* state = nullptr;
   SeriesCells* cells = nullptr;
+  // In shared memory; null for the targets of plain upstreams.
+  TrafficRow* row = nullptr;
+  uint32_t row_index = 0;
 };
 
 class TargetSet {

@@ -16,6 +16,8 @@
 
 namespace gatehouse {
 
+class UpstreamState;
+
 struct Upstream {
   std::string name;
   Origin origin;
@@ -26,7 +28,12 @@ struct Upstream {
   bool plain = false;
   // What it does about failures; null where its section says nothing of it.
   std::unique_ptr<UpstreamPolicy> policy;
+  bool checked = false;  // the agent checks its targets
   TargetSet configured;
+  // Bound to a worker; null before, and of a plain one.
+  UpstreamState* state = nullptr;
+  TrafficRow* row = nullptr;
+  uint32_t row_index = 0;
   // A list made at run time that took its place; empty where there was none. Of the loop's thread.
   mutable TargetSetRef discovered;
 

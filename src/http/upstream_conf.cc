@@ -1,7 +1,7 @@
 // The directive table of [upstream], and how a target is written; see upstream_conf.h.
 #include "http/upstream_conf.h"
 
-#include <charconv>
+#include <algorithm>
 
 #include "core/config_values.h"
 
@@ -13,10 +13,15 @@ using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr uint64_t kWeightMax = 1000;
+constexpr uint64_t kConnectionsMax = 1'000'000;
+
 constexpr Directive kUpstreamDirectives[] = {
-    directive<&UpstreamConf::target>("target", "A server: its URL and its weight.",
-                                     "http://10.0.1.11:8080 weight 3",
-                                     DirectiveFlag::kNotInherited),
+    directive<&UpstreamConf::target>(
+        "target",
+        "A server: its URL, its weight, whether it is there for when no other is (backup), and how "
+        "many requests it may have in flight (max_connections).",
+        "http://10.0.1.11:8080 weight 3", DirectiveFlag::kNotInherited),
     directive<&UpstreamConf::connect_timeout>("connect_timeout",
                                               "How long connecting to a target may take.", "5s",
                                               range(milliseconds(1), seconds(300))),
@@ -48,6 +53,48 @@ constexpr Directive kUpstreamDirectives[] = {
         expects("a number; 0 means no cap")),
     directive<&UpstreamConf::connect_tries>(
         "connect_tries", "Targets tried where connecting fails.", "3", range(1, 64)),
+    directive<&UpstreamConf::balance>(
+        "balance",
+        "Who chooses among the targets: by turns (round_robin), by the fewest requests in flight "
+        "over all workers (least_conn), by the expected time to answer (least_time), by a key that "
+        "stays with its target (hash, client_address; load caps what a target may have, in percent "
+        "of an even share), or by a cookie that names the client's target (sticky).",
+        "hash $header_x_user load 125%"),
+    directive<&UpstreamConf::eject>(
+        "eject",
+        "Leaves a target out for a while that has failed so many times in a row, seen by any "
+        "worker: at first for the time behind open, then twice as long each time, up to longest; "
+        "never more than the share behind max, and never the last one.",
+        "failures 5 open 30s longest 5m max 50% on connect timeout reset 5xx"),
+    directive<&UpstreamConf::panic>(
+        "panic",
+        "Where fewer than this share of the targets are healthy, all are used as if they were; 0% "
+        "means never.",
+        "50%"),
+    directive<&UpstreamConf::slow_start>(
+        "slow_start",
+        "How long the weight of a target grows that was down, ejected or disabled; 0s gives it the "
+        "whole at once.",
+        "30s", range(milliseconds(0), hours(24))),
+    directive<&UpstreamConf::max_connections>(
+        "max_connections",
+        "Most requests in flight at each target, over all workers; 0 means no cap. A target may "
+        "have its own.",
+        "100", range(0, 1'000'000)),
+    directive<&UpstreamConf::queue>(
+        "queue",
+        "Requests that may wait in a worker while all targets have as many as they may; the others "
+        "are refused (targets_busy).",
+        "100", range(0, 100'000)),
+    directive<&UpstreamConf::queue_timeout>(
+        "queue_timeout", "How long a request may wait there, then it is refused (queue_timeout).",
+        "2s", range(milliseconds(1), hours(1))),
+    directive<&UpstreamConf::sticky_secret>(
+        "sticky_secret",
+        "What the values of sticky cookies are made with: the same in several gateways, they know "
+        "each other's. At least 16 random bytes are hard to guess. Without one they are good until "
+        "the next restart (not reload).",
+        "3f0a91c7e5d24b8860aa", DirectiveFlag::kSecret, DirectiveFlag::kNotInherited),
 };
 
 // HOST[:PORT] of letters, digits, '-', '_' and '.'; says what is wrong with anything else. Comes
@@ -73,11 +120,24 @@ Result<void> check_host_name(std::string_view text) {
   return {};
 }
 
-constexpr DirectiveTable kUpstream = directive_table<UpstreamConf>("upstream", kUpstreamDirectives);
+void check(const UpstreamConf& conf, SectionErrors& errors) {
+  bool all_backup = !conf.target.empty();
+  for (const TargetConf& target : conf.target) all_backup = all_backup && target.backup;
+  if (all_backup) errors.add("target", "all targets are backup", "one that the others back up");
+}
+
+constexpr DirectiveTable kUpstream =
+    directive_table<UpstreamConf, &check>("upstream", kUpstreamDirectives);
 
 }  // namespace
 
 constinit const DirectiveTable kUpstreamTable = kUpstream;
+
+bool UpstreamConf::needs_rows() const {
+  return max_connections != 0 ||
+         std::any_of(target.begin(), target.end(),
+                     [](const TargetConf& one) { return one.max_connections.value_or(0) != 0; });
+}
 
 Result<TargetConf> ValueType<TargetConf>::parse(std::string_view text) {
   TargetConf target;
@@ -106,15 +166,19 @@ Result<TargetConf> ValueType<TargetConf>::parse(std::string_view text) {
   target.text = std::string(url);
   while (!text.empty()) {
     const std::string_view word = take_word(text);
-    if (word != "weight") return Error{"unknown word \"" + std::string(word) + "\""};
-    const std::string_view number = take_word(text);
-    uint32_t weight = 0;
-    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), weight);
-    if (error != std::errc() || end != number.data() + number.size() || weight < 1 ||
-        weight > 1000) {
-      return Error{"a weight is a number from 1 to 1000"};
+    if (word == "backup") {
+      target.backup = true;
+    } else if (word == "weight") {
+      const Result<uint64_t> weight = parse_unsigned(take_word(text), kWeightMax);
+      if (!weight || *weight == 0) return Error{"a weight is a number from 1 to 1000"};
+      target.weight = static_cast<uint32_t>(*weight);
+    } else if (word == "max_connections") {
+      const Result<uint64_t> most = parse_unsigned(take_word(text), kConnectionsMax);
+      if (!most) return Error{"max_connections is a number from 0 to 1000000"};
+      target.max_connections = static_cast<uint32_t>(*most);
+    } else {
+      return Error{"unknown word \"" + std::string(word) + "\""};
     }
-    target.weight = weight;
   }
   return target;
 }
@@ -122,11 +186,16 @@ Result<TargetConf> ValueType<TargetConf>::parse(std::string_view text) {
 std::string ValueType<TargetConf>::format(const TargetConf& target) {
   std::string text = "http://" + target.text;
   if (target.weight != 1) text += " weight " + std::to_string(target.weight);
+  if (target.backup) text += " backup";
+  if (target.max_connections) {
+    text += " max_connections " + std::to_string(*target.max_connections);
+  }
   return text;
 }
 
 std::string ValueType<TargetConf>::expected() {
-  return "http://ADDRESS[:PORT], optionally followed by weight N (1 to 1000)";
+  return "http://ADDRESS[:PORT], optionally followed by weight N (1 to 1000), backup and "
+         "max_connections N";
 }
 
 }  // namespace gatehouse

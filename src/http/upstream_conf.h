@@ -3,22 +3,26 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/directive.h"
 #include "core/sockets.h"
 #include "core/units.h"
+#include "http/balance_conf.h"
 
 namespace gatehouse {
 
-// One server of an upstream: http://ADDRESS:PORT [weight N].
+// One server of an upstream: http://ADDRESS:PORT [weight N] [backup] [max_connections N].
 struct TargetConf {
   SocketAddress address;
   std::string text;      // as written, without scheme and weight
   std::string host;      // what a Host field says
   bool resolved = true;  // false: the name is not an address; down until discovery resolves it
   uint32_t weight = 1;
+  bool backup = false;  // used where no other target is there
+  std::optional<uint32_t> max_connections;
 };
 
 struct UpstreamConf {
@@ -34,6 +38,18 @@ struct UpstreamConf {
   Duration keepalive_age = std::chrono::hours(1);
   uint32_t keepalive_requests = 10000;
   uint32_t connect_tries = 3;  // targets tried where connecting fails
+  BalanceConf balance;
+  EjectConf eject;
+  Percent panic;           // healthy targets under this share: health is ignored; 0: never
+  Duration slow_start{0};  // 0: a target that comes back has its whole weight at once
+  // Requests in flight at a target, over all workers; 0: no cap. A target may have its own.
+  uint32_t max_connections = 0;
+  uint32_t queue = 0;  // requests that wait in a worker where all targets have theirs
+  Duration queue_timeout = std::chrono::seconds(5);
+  std::string sticky_secret;  // empty: the shared segment's
+
+  // Even one target alone is counted for this.
+  bool needs_rows() const;
 };
 
 template <>

@@ -20,6 +20,8 @@ UpstreamConnection::~UpstreamConnection() {
 
 TargetState::~TargetState() {
   close_idle();
+  if (row_ != nullptr) states_->table()->release(states_->worker_row(), row_index_);
+  if (upstream_ != nullptr) states_->release(*upstream_);
 }
 
 void TargetState::close_idle() {

@@ -16,8 +16,11 @@
 
 namespace gatehouse {
 
+struct TrafficCell;
+struct TrafficRow;
 class TargetState;
 class TargetStates;
+class UpstreamState;
 
 // A connection to a target, in use or idle. Owned by whoever holds the pointer; while idle by its
 // TargetState.
@@ -64,6 +67,11 @@ class TargetState {
 
   SeriesCells& cells() { return cells_; }
 
+  // The target's row in shared memory and this worker's part of it; null where it has none.
+  TrafficRow* row() const { return row_; }
+  TrafficCell* cell() const { return cell_; }
+  uint32_t row_index() const { return row_index_; }
+
   // Where the target stands in the weighted round robin: see http/balancer.h.
   int64_t position = 0;
 
@@ -84,7 +92,11 @@ class TargetState {
   uint32_t holders_ = 0;      // generations and sets that name it
   uint32_t connections_ = 0;  // open ones, in use and idle
   uint32_t leases_ = 0;       // tries under way
-  bool leaving_ = false;      // on the list of TargetStates
+  TrafficRow* row_ = nullptr;
+  TrafficCell* cell_ = nullptr;
+  uint32_t row_index_ = 0;
+  UpstreamState* upstream_ = nullptr;  // held; null of a plain one
+  bool leaving_ = false;               // on the list of TargetStates
   UpstreamConnection* newest_ = nullptr;
   UpstreamConnection* oldest_ = nullptr;
   uint32_t idle_count_ = 0;

@@ -22,16 +22,20 @@ constexpr Duration kOutboxRetry = std::chrono::milliseconds(20);
 }  // namespace
 
 Worker::Worker(WorkerContext context, std::unique_ptr<EventLoop> loop,
-               std::unique_ptr<Metrics> metrics, const Schema& schema,
-               std::span<const Module* const> modules)
+               std::unique_ptr<Metrics> metrics, std::unique_ptr<TrafficTable> traffic,
+               const Schema& schema, std::span<const Module* const> modules)
     : context_(std::move(context)),
       loop_(std::move(loop)),
       metrics_(std::move(metrics)),
+      traffic_(std::move(traffic)),
       target_states_(*loop_),
       binder_({*loop_, *context_.shared, context_.row, context_.rows, schema, modules}) {
   metrics_->set_worker(context_.row, context_.pool, context_.index, ::getpid(), loop_->wall_us());
   cells_ = &metrics_->worker_cells(context_.row);
   pool_cells_ = &metrics_->cells(context_.row, SeriesKind::kPool, context_.pool);
+  // Without the heartbeat's zone no verdict counts.
+  Result<AgentHeartbeat*> heartbeat = open_agent_heartbeat(*context_.shared);
+  target_states_.share(*traffic_, context_.row, heartbeat ? *heartbeat : nullptr);
 }
 
 // Sessions go first, for they use everything else; the helper thread before what its job uses. The
@@ -58,7 +62,15 @@ int Worker::run(WorkerContext context, const Schema& schema,
     GH_LOG(kError, "metrics: {}", metrics.error().message);
     return 1;
   }
-  Worker worker(std::move(context), std::move(*loop), std::move(*metrics), schema, modules);
+  Result<std::unique_ptr<TrafficTable>> traffic = TrafficTable::open(*context.shared);
+  const Result<void> column =
+      traffic ? (*traffic)->open_column(context.row) : Result<void>(traffic.error());
+  if (!column) {
+    GH_LOG(kError, "shared state of targets: {}", column.error().message);
+    return 1;
+  }
+  Worker worker(std::move(context), std::move(*loop), std::move(*metrics), std::move(*traffic),
+                schema, modules);
   const Result<void> opened = worker.open();
   if (!opened) {
     GH_LOG(kError, "{}", opened.error().message);

@@ -46,13 +46,15 @@ class Worker {
                  std::span<const Module* const> modules);
 
   Worker(WorkerContext context, std::unique_ptr<EventLoop> loop, std::unique_ptr<Metrics> metrics,
-         const Schema& schema, std::span<const Module* const> modules);
+         std::unique_ptr<TrafficTable> traffic, const Schema& schema,
+         std::span<const Module* const> modules);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   EventLoop& loop() { return *loop_; }
   Metrics& metrics() { return *metrics_; }
+  TrafficTable& traffic() { return *traffic_; }
   WorkerCells& cells() { return *cells_; }
   uint32_t row() const { return context_.row; }
   uint32_t index() const { return context_.index; }
@@ -133,6 +135,7 @@ class Worker {
   std::unique_ptr<Metrics> metrics_;
   WorkerCells* cells_;
   SeriesCells* pool_cells_;
+  std::unique_ptr<TrafficTable> traffic_;
   TargetStates target_states_;
   LoadShedder shedder_{*loop_};
   GenerationBinder binder_;

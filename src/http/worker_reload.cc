@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/process_conf.h"
 #include "core/sealed_bytes.h"
+#include "http/traffic_plan.h"
 #include "http/worker.h"
 #include "http/worker_preparation.h"
 
@@ -34,7 +35,7 @@ bool walk_targets(const Generation& generation, TargetCursor& cursor,
     std::vector<UpstreamTarget>& targets = upstream.configured.targets;
     for (; cursor.target < targets.size(); ++cursor.target, ++cursor.count) {
       if (++steps % kTargetsAtOnce == 0 && SteadyClock::now() >= deadline) return false;
-      visit(targets[cursor.target], cursor.count);
+      visit(upstream, targets[cursor.target], cursor.count);
     }
   }
   return true;
@@ -186,9 +187,13 @@ bool Worker::bind_targets(SteadyClock::time_point deadline) {
   Preparation& preparation = *preparation_;
   BoundGeneration& bound = *preparation.bound;
   return walk_targets(
-      *bound.generation, preparation.cursor, deadline, [](Upstream&) {},
-      [&](UpstreamTarget& target, size_t number) {
-        target.state = &target_states_.hold(bound.target_keys[number], *target.cells);
+      *bound.generation, preparation.cursor, deadline,
+      [&](Upstream& upstream) {
+        if (upstream.plain || upstream.state != nullptr) return;
+        upstream.state = &target_states_.hold_upstream(traffic_name(upstream), &upstream.row_index);
+      },
+      [&](Upstream& upstream, UpstreamTarget& target, size_t number) {
+        target.state = &target_states_.hold(bound.target_keys[number], target, upstream.state);
       });
 }
 
@@ -210,8 +215,13 @@ void Worker::work_a_slice() {
     Retiring& retiring = retiring_.front();
     const bool done = walk_targets(
         *retiring.bound->generation, retiring.cursor, deadline,
-        [](Upstream& upstream) { upstream.discovered.reset(); },
-        [&](UpstreamTarget& target, size_t) {
+        [&](Upstream& upstream) {
+          upstream.discovered.reset();
+          if (upstream.state != nullptr) {
+            target_states_.release(*std::exchange(upstream.state, nullptr));
+          }
+        },
+        [&](Upstream&, UpstreamTarget& target, size_t) {
           if (target.state != nullptr)
             target_states_.release(*std::exchange(target.state, nullptr));
         });

@@ -20,6 +20,7 @@ struct Bound {
   std::unique_ptr<EventLoop> loop;
   std::unique_ptr<TargetStates> states;
   SeriesCells cells;
+  UpstreamConf conf;
   Upstream upstream;
   std::unique_ptr<Exchange> exchange;
 
@@ -28,7 +29,8 @@ struct Bound {
     states = std::make_unique<TargetStates>(*loop);
     exchange = std::make_unique<Exchange>();
     upstream.name = "users";
-    upstream.plain = weights.size() == 1;
+    upstream.plain = true;
+    upstream.conf = &conf;
     for (size_t i = 0; i < weights.size(); ++i) {
       add(upstream.configured, std::string(1, static_cast<char>('a' + i)), weights[i]);
     }
@@ -44,8 +46,8 @@ struct Bound {
     UpstreamTarget target;
     target.name = target.address_text = name;
     target.weight = weight;
-    target.state = &states->hold(name, cells);
     target.cells = &cells;
+    target.state = &states->hold(name, target, nullptr);
     set.targets.push_back(std::move(target));
   }
 
@@ -137,19 +139,4 @@ Test(target_choice, an_empty_set_has_no_target) {
   Bound bound({1, 1});
   bound.discover({});
   cr_assert_eq(bound.next(), "-");
-}
-
-Test(target_choice, a_lease_keeps_the_state_after_its_set) {
-  Bound bound({1, 1});
-  bound.discover({"z", "y"});
-  ChoiceContext context(*bound.exchange);
-  Choice choice = choose_target(bound.upstream, context);
-  context.set.reset();
-  choice.lease.detach();
-  bound.discover({"a"});
-  bound.loop->turn(false);
-  cr_assert_eq(bound.states->size(), 3u, "a, b, and the one in use");
-  choice.lease.end();
-  bound.loop->turn(false);
-  cr_assert_eq(bound.states->size(), 2u);
 }

@@ -283,7 +283,7 @@ check-conf: all
 check-e2e: all $(e2e_programs) $(load_programs)
 	@$(PYTHON) tools/check --build $(BUILD) e2e
 
-soak-all: all $(load_programs)
+soak-all: all $(e2e_programs) $(load_programs)
 	@$(PYTHON) tools/check --build $(BUILD) soak
 
 # ---- Lint --------------------------------------------------------------------------------------

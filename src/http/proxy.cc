@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "core/log.h"
 #include "core/pause.h"
@@ -23,15 +24,17 @@ constexpr Duration kPauseBeforeRetry = std::chrono::milliseconds(25);
 Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
   Proxy proxy(exchange, upstream);
   bool retried = false;  // over another connection, once
-  Reason failure = Reason::kNoTarget;
+  Reason failure = Reason::kNone;
   const bool has_body = !exchange.request.facts.body.empty();
-  bool may_begin = true;
-  if (proxy.policy_ != nullptr) [[unlikely]] {
+  if (proxy.extra_) [[unlikely]]
     failure = proxy.enter();
-    may_begin = failure == Reason::kNone;
-  }
-  while (may_begin) {
-    if (!proxy.next_) {
+  while (failure == Reason::kNone || proxy.tried_) {
+    if (proxy.extra_ && proxy.extra_->next) [[unlikely]] {
+      if (std::exchange(proxy.extra_->pause, false)) {
+        co_await Pause(proxy.loop_, kPauseBeforeRetry);
+      }
+      proxy.begin_try(std::move(proxy.extra_->next), retried);
+    } else {
       Choice choice = choose_target(upstream, proxy.choices_);
       if (choice.busy) [[unlikely]] {
         TargetWait wait(upstream, proxy.choices_);
@@ -41,13 +44,8 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
         if (!proxy.tried_) failure = choice.why;
         break;
       }
-      proxy.next_ = std::move(choice.lease);
+      proxy.begin_try(std::move(choice.lease), retried);
     }
-    if (proxy.pause_) [[unlikely]] {
-      proxy.pause_ = false;
-      co_await Pause(proxy.loop_, kPauseBeforeRetry);
-    }
-    proxy.begin_try(std::move(proxy.next_), retried);
     UpstreamTarget& target = proxy.lease_.target();
     if (proxy.connection_ == nullptr) {
       failure = co_await proxy.connect(target, proxy.connection_);
@@ -63,20 +61,14 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
     } else {
       failure = co_await proxy.attempt();
     }
-    while (proxy.other_ != nullptr && !proxy.client_lost_ &&
-           (failure != Reason::kNone || proxy.again_)) {
-      if (failure != Reason::kNone) {
-        proxy.count_failure(failure);
-        proxy.lease_.settle(proxy.outcome(failure));
+    if (proxy.extra_ && proxy.extra_->other != nullptr) [[unlikely]] {
+      if (!proxy.client_lost_ && (failure != Reason::kNone || proxy.extra_->again)) {
+        failure = co_await proxy.try_other(failure);
       }
-      proxy.again_ = false;
-      failure = co_await proxy.take_other();
-      if (failure == Reason::kNone) failure = co_await proxy.attempt();
     }
     if (proxy.client_lost_) co_return;
     if (failure == Reason::kNone) {
-      if (!proxy.again_) co_return;
-      proxy.again_ = false;
+      if (!proxy.extra_ || !std::exchange(proxy.extra_->again, false)) co_return;
       retried = false;
       continue;
     }
@@ -89,19 +81,19 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
     proxy.count_failure(failure);
     const TryOutcome ended = proxy.outcome(failure);
     proxy.lease_.settle(ended);
-    const bool again = proxy.policy_ != nullptr && proxy.plan_retry(ended);
+    const bool again = proxy.extra_ && proxy.plan_retry(ended);
     proxy.connection_.reset();
     if (!again) break;
     retried = false;
   }
-  if (proxy.policy_ != nullptr) [[unlikely]] {
-    proxy.pass_.leave(proxy.outcome(failure), proxy.loop_.now());
+  if (proxy.extra_) [[unlikely]] {
+    proxy.extra_->pass.leave(proxy.outcome(failure), proxy.loop_.now());
     if (proxy.use_fallback(failure)) co_return;
-    if (proxy.fallback_ != nullptr) {
+    if (proxy.extra_->fallback != nullptr) {
       // From here on nothing of this upstream is used.
-      proxy.pass_.end();
+      proxy.extra_->pass.end();
       proxy.lease_.end();
-      co_await Proxy::run(exchange, *proxy.fallback_);
+      co_await Proxy::run(exchange, *proxy.extra_->fallback);
       proxy.fields_kept_ = true;
       co_return;
     }
@@ -110,7 +102,7 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
 }
 
 // A repeated try gets a new connection: the next kept-alive one may be just as dead.
-void Proxy::begin_try(TargetLease lease, bool retried) {
+void Proxy::begin_try(TargetLease&& lease, bool retried) {
   lease_ = std::move(lease);
   UpstreamTarget& target = lease_.target();
   ++exchange_.tries;
@@ -135,13 +127,14 @@ bool Proxy::may_connect_elsewhere(Reason failure) {
   lease_.settle(ended);
   choices_.mark_tried(lease_);
   if (++connects_failed_ < conf_.connect_tries) {
+    if (!extra_) return true;  // the next choice finds one, or none
     Choice choice = choose_target(upstream_, choices_);
     if (choice.lease) {
-      next_ = std::move(choice.lease);
+      extra_->next = std::move(choice.lease);
       return true;
     }
   }
-  return policy_ != nullptr && plan_retry(ended);
+  return extra_ && plan_retry(ended);
 }
 
 void Proxy::count_failure(Reason why) {

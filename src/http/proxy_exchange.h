@@ -43,7 +43,10 @@ class Proxy {
         conf_(*upstream.conf),
         policy_(upstream.policy.get()),
         loop_(exchange.worker->loop()),
-        choices_(exchange) {}
+        choices_(exchange) {
+    if (policy_ != nullptr) [[unlikely]]
+      extra_.emplace();
+  }
   ~Proxy() {
     if (!fields_kept_) exchange_.response.fields.clear();
   }
@@ -67,8 +70,8 @@ class Proxy {
   Task<void> relay_tunnel();
   Task<UploadEnd> upload();
 
-  void begin_try(TargetLease lease, bool retried);
-  // After a connection could not be made. True: there is another target to try, next_.
+  void begin_try(TargetLease&& lease, bool retried);
+  // After a connection could not be made. True: there may be another target to try.
   bool may_connect_elsewhere(Reason failure);
   TryOutcome outcome(Reason failure) const;
   Reason send_failed(const IoResult& result);
@@ -96,8 +99,8 @@ class Proxy {
   Duration answer_patience(Moment from) const;
   // True where the request may be sent again as far as its method and its body go.
   bool repeatable(bool nothing_sent) const;
-  // Whether `ended` is to be followed by another try. True: there is one, next_, and the budget has
-  // paid for it.
+  // Whether `ended` is to be followed by another try. True: there is one, extra_->next, and the
+  // budget has paid for it.
   bool plan_retry(const TryOutcome& ended);
   // The answer's head has come: true where another try is to follow. REQUIRES then: drop_answer(),
   // once no coroutine uses the connection.
@@ -105,7 +108,7 @@ class Proxy {
   void drop_answer();
   void keep_piece();
   // What the exchange gets that no target could be asked about. True where that is all; false where
-  // fallback_ is to be asked.
+  // extra_->fallback is to be asked, if it is set.
   bool use_fallback(Reason why);
 
   // proxy_hedge.cc
@@ -124,8 +127,9 @@ class Proxy {
   Task<Reason> wait_for_answer(Stream& stream, Duration patience);
   Task<Reason> ask(HedgedTry& other);
   void change_places();
-  // Waits for the try that lost the race, and goes on with it.
-  Task<Reason> take_other();
+  // The winner of the race was no good, for `failure` or because its answer is dropped: waits for
+  // the other try, and goes on with that.
+  Task<Reason> try_other(Reason failure);
   // After a try: gives the connection back or closes it. No coroutine may be using it.
   void settle_connection();
   void stop_upload_failed();
@@ -144,21 +148,25 @@ class Proxy {
   ChoiceContext choices_;
   TargetLease lease_;  // of the present try
   std::unique_ptr<UpstreamConnection> connection_;
-  TargetLease next_;  // of the next try, where it is known already
-  std::unique_ptr<HedgedTry> other_;
-  UpstreamPass pass_;
   uint32_t connects_failed_ = 0;
-  uint32_t retries_ = 0;  // by policy
-  bool pause_ = false;    // the next try goes to a target that has just failed
-  bool again_ = false;    // the answer was dropped: next_ or other_ is tried
-  bool hedged_ = false;
   bool tried_ = false;  // a try has begun
-  const Upstream* fallback_ = nullptr;
+  // What only an exchange with a policy needs; it is there exactly where policy_ is.
+  struct Extra {
+    UpstreamPass pass;
+    TargetLease next;  // of the next try, where it is known already
+    std::unique_ptr<HedgedTry> other;
+    std::string kept;  // pieces of the request's body before piece_, for another try
+    const Upstream* fallback = nullptr;
+    uint32_t retries = 0;
+    bool pause = false;  // the next try goes to a target that has just failed
+    bool again = false;  // the answer was dropped: `next` or `other` is tried
+    bool hedged = false;
+  };
+  std::optional<Extra> extra_;
 
   // The request's side of the present try.
   BodyPiece piece_;              // the last piece read from the client
-  bool piece_at_hand_ = false;   // piece_ is there, and was not put into kept_
-  std::string kept_;             // pieces before piece_, for another try
+  bool piece_at_hand_ = false;   // piece_ is there, and was not put into extra_->kept
   unsigned pieces_ = 0;          // read from the client so far
   uint64_t body_read_ = 0;       // their bytes
   bool piece_lost_ = false;      // a piece was read, and its memory is no longer ours

@@ -24,7 +24,7 @@ Task<void> pause(EventLoop& loop, Duration duration) {
 bool Proxy::may_hedge() const {
   const Duration after = policy_->conf->hedge.after;
   const Request& request = exchange_.request;
-  return after != Duration::zero() && !hedged_ && request.facts.body.empty() &&
+  return after != Duration::zero() && !extra_->hedged && request.facts.body.empty() &&
          request.facts.upgrade.empty() && is_idempotent(request.head.method_id);
 }
 
@@ -55,7 +55,7 @@ Task<Reason> Proxy::ask(HedgedTry& other) {
 }
 
 Task<Reason> Proxy::race() {
-  hedged_ = true;
+  extra_->hedged = true;
   Task<Reason> first = wait_for_answer(stream(), answer_patience(loop_.now()));
   first.start();
   Task<void> patience = pause(loop_, policy_->conf->hedge.after);
@@ -66,25 +66,26 @@ Task<Reason> Proxy::race() {
   choices_.mark_tried(lease_);
   Choice choice = choose_target(upstream_, choices_);
   if (choice.lease && policy_->budget.take(policy_->conf->retry.budget_min, loop_.now())) {
-    other_ = std::make_unique<HedgedTry>();
-    other_->lease = std::move(choice.lease);
-    other_->started = loop_.now();
+    extra_->other = std::make_unique<HedgedTry>();
+    extra_->other->lease = std::move(choice.lease);
+    extra_->other->started = loop_.now();
     ++exchange_.tries;
-    other_->lease.target().cells->hedges.add();
-    other_->asking = ask(*other_);
-    other_->asking.start();
-    if (!first.done() && !other_->asking.done()) co_await any_done(first, other_->asking);
+    extra_->other->lease.target().cells->hedges.add();
+    extra_->other->asking = ask(*extra_->other);
+    extra_->other->asking.start();
+    if (!first.done() && !extra_->other->asking.done())
+      co_await any_done(first, extra_->other->asking);
     if (!first.done()) {
-      const Reason failure = other_->asking.take();
+      const Reason failure = extra_->other->asking.take();
       if (failure == Reason::kNone) {
-        other_->asking = std::move(first);
+        extra_->other->asking = std::move(first);
         change_places();
         co_return Reason::kNone;
       }
       TryOutcome ended = outcome(failure);
-      ended.latency = loop_.now() - other_->started;
-      other_->lease.settle(ended);
-      other_.reset();
+      ended.latency = loop_.now() - extra_->other->started;
+      extra_->other->lease.settle(ended);
+      extra_->other.reset();
     }
   }
   if (!first.done()) co_await done(first);
@@ -92,22 +93,29 @@ Task<Reason> Proxy::race() {
 }
 
 void Proxy::change_places() {
-  std::swap(lease_, other_->lease);
-  std::swap(connection_, other_->connection);
-  std::swap(exchange_.target_reused, other_->reused);
-  std::swap(exchange_.times.upstream_started, other_->started);
+  std::swap(lease_, extra_->other->lease);
+  std::swap(connection_, extra_->other->connection);
+  std::swap(exchange_.target_reused, extra_->other->reused);
+  std::swap(exchange_.times.upstream_started, extra_->other->started);
   exchange_.set_target(lease_);
 }
 
-Task<Reason> Proxy::take_other() {
+Task<Reason> Proxy::try_other(Reason failure) {
+  if (failure != Reason::kNone) {
+    count_failure(failure);
+    lease_.settle(outcome(failure));
+  }
+  extra_->again = false;
   connection_.reset();
   in_.release();
   answer_begun_ = reusable_ = unparsed_ = fields_kept_ = false;
   interims_ = 0;
-  if (!other_->asking.done()) co_await done(other_->asking);
-  const Reason failure = other_->asking.take();
+  if (!extra_->other->asking.done()) co_await done(extra_->other->asking);
+  failure = extra_->other->asking.take();
   change_places();
-  other_.reset();
+  extra_->other.reset();
+  if (failure != Reason::kNone) co_return failure;
+  failure = co_await attempt();
   co_return failure;
 }
 

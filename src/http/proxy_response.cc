@@ -278,7 +278,7 @@ Task<void> Proxy::relay_tunnel() {
   // The last that is asked of the generation: it may be gone before the tunnel is.
   const Duration idle_timeout = exchange_.route->conf->idle_timeout;
   lease_.detach();
-  pass_.end();
+  if (extra_) extra_->pass.end();
   Stream& client_stream = client.begin_tunnel();
   fields_kept_ = true;
   // The unread bytes of both sides stay where they are until they have been passed on.

@@ -45,7 +45,7 @@ bool is_idempotent(Method method) {
 Reason Proxy::enter() {
   const RetryConf& retry = policy_->conf->retry;
   policy_->budget.note_request(retry.budget.hundredths);
-  return pass_.enter(*policy_, loop_.now());
+  return extra_->pass.enter(*policy_, loop_.now());
 }
 
 // `from`: when the wait begins. A try's time includes connecting.
@@ -65,7 +65,7 @@ bool Proxy::repeatable(bool nothing_sent) const {
 
 bool Proxy::plan_retry(const TryOutcome& ended) {
   const RetryConf& retry = policy_->conf->retry;
-  if (retries_ >= retry.times || !is_failure(retry.on, ended)) return false;
+  if (extra_->retries >= retry.times || !is_failure(retry.on, ended)) return false;
   if (!repeatable(ended.kind == TryOutcome::Kind::kConnectFailed)) return false;
   choices_.mark_tried(lease_);
   Choice choice = choose_target(upstream_, choices_);
@@ -76,9 +76,9 @@ bool Proxy::plan_retry(const TryOutcome& ended) {
   }
   if (!choice.lease) return false;
   if (!policy_->budget.take(retry.budget_min, loop_.now())) return false;
-  next_ = std::move(choice.lease);
-  pause_ = same_again;
-  ++retries_;
+  extra_->next = std::move(choice.lease);
+  extra_->pause = same_again;
+  ++extra_->retries;
   lease_.target().cells->retries.add();
   return true;
 }
@@ -87,13 +87,14 @@ bool Proxy::is_to_be_dropped() {
   const TryOutcome ended{TryOutcome::Kind::kAnswered, head_.status,
                          exchange_.times.upstream_head - exchange_.times.upstream_started};
   const bool other_may_be_better =
-      other_ != nullptr && (head_.status >= 500 || is_failure(policy_->conf->retry.on, ended));
+      extra_->other != nullptr &&
+      (head_.status >= 500 || is_failure(policy_->conf->retry.on, ended));
   if (!other_may_be_better && !plan_retry(ended)) {
-    other_.reset();
-    pass_.leave(ended, loop_.now());
+    extra_->other.reset();
+    extra_->pass.leave(ended, loop_.now());
     return false;
   }
-  again_ = true;
+  extra_->again = true;
   return true;
 }
 
@@ -113,15 +114,15 @@ void Proxy::keep_piece() {
   if (!piece_at_hand_) return;
   piece_at_hand_ = false;
   if (piece_lost_) return;
-  const uint64_t most = policy_ != nullptr && policy_->conf->retry.times != 0
-                            ? policy_->conf->retry_body_max.count
-                            : 0;
-  if (kept_.size() + piece_.bytes.size() <= most) {
-    kept_.append(piece_.bytes);
-    return;
+  if (extra_ && policy_->conf->retry.times != 0) {
+    const uint64_t most = policy_->conf->retry_body_max.count;
+    if (extra_->kept.size() + piece_.bytes.size() <= most) {
+      extra_->kept.append(piece_.bytes);
+      return;
+    }
+    extra_->kept = std::string();
   }
   piece_lost_ = true;
-  kept_ = std::string();
 }
 
 bool Proxy::use_fallback(Reason why) {
@@ -129,7 +130,7 @@ bool Proxy::use_fallback(Reason why) {
   if (!fallback.any() || !nothing_was_sent(why)) return false;
   if (pieces_ != 0 || exchange_.client->head_sent()) return false;
   if (policy_->fallback != nullptr) {
-    fallback_ = policy_->fallback;
+    extra_->fallback = policy_->fallback;
     return false;
   }
   exchange_.reason = why;

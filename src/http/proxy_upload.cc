@@ -77,13 +77,13 @@ Task<UploadEnd> Proxy::upload() {
   const bool chunked = exchange_.request.facts.body.kind == BodyLength::Kind::kChunked;
   // Where the body's first bytes have arrived with the head they go out with it. A piece that a
   // failed try could not send is still at hand.
-  if (!kept_.empty()) {
+  if (extra_ && !extra_->kept.empty()) {
     char chunk_header[kChunkHeaderMax];
-    const size_t size = chunked ? write_chunk_header(chunk_header, kept_.size()) : 0;
+    const size_t size = chunked ? write_chunk_header(chunk_header, extra_->kept.size()) : 0;
     const std::string_view end = chunked ? kChunkEnd : std::string_view();
     iovec parts[4] = {{head.data(), head.size()},
                       {chunk_header, size},
-                      {kept_.data(), kept_.size()},
+                      {extra_->kept.data(), extra_->kept.size()},
                       {const_cast<char*>(end.data()), end.size()}};
     const IoResult sent = co_await stream().write(std::span(parts), conf_.write_timeout);
     accepted_bytes_ = accepted_bytes_ || sent.bytes != 0;

@@ -68,9 +68,12 @@ bool is_seqpacket(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
 }
 
-std::string metrics_text(const Metrics& metrics) {
+std::string metrics_text(SharedMemory& shared, const Metrics& metrics) {
   fmt::memory_buffer text;
-  write_prometheus(take_snapshot(metrics, wall_clock_us()), text);
+  MetricsSnapshot snapshot = take_snapshot(metrics, wall_clock_us());
+  const Result<std::unique_ptr<TrafficTable>> traffic = TrafficTable::open(shared);
+  if (traffic) snapshot.breakers = list_breakers(**traffic);
+  write_prometheus(snapshot, text);
   return fmt::to_string(text);
 }
 
@@ -102,7 +105,7 @@ int run(UniqueFd channel, UniqueFd segment) {
   parts.bind = [&schema](const ConfigSource& source, ConfigErrors& errors) {
     return Config::bind(source, schema, errors);
   };
-  parts.metrics = [&metrics] { return metrics_text(**metrics); };
+  parts.metrics = [&shared, &metrics] { return metrics_text(*shared, **metrics); };
   Result<std::unique_ptr<Agent>> agent =
       Agent::start(std::move(parts), std::move(channel), *shared);
   if (!agent) {

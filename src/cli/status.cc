@@ -119,6 +119,19 @@ std::string workers_text(const json& status) {
   return rows.size() == 1 ? std::string() : "\n" + format_table(rows, "  ");
 }
 
+// "2 open, 1 half-open, 7 closed"; empty where there is none.
+std::string breakers_text(const json& status) {
+  const json& breakers = control_object(status, "breakers");
+  const uint64_t open = control_number(breakers, "open");
+  const uint64_t half_open = control_number(breakers, "half_open");
+  const uint64_t closed = control_number(breakers, "closed");
+  if (open + half_open + closed == 0) return {};
+  std::string text;
+  if (open != 0) text += fmt::format("{} open, ", open);
+  if (half_open != 0) text += fmt::format("{} half-open, ", half_open);
+  return text + fmt::format("{} closed", closed);
+}
+
 }  // namespace
 
 std::string status_text(const json& status, int64_t now_us) {
@@ -138,6 +151,7 @@ std::string status_text(const json& status, int64_t now_us) {
   text += line_of("generation", generation_text(status, now_us));
   text += reload_text(status, now_us);
   text += line_of("agent", agent_text(status, now_us));
+  text += line_of("breakers", breakers_text(status));
   text += line_of("upgrade", upgrade_text(status));
   text += line_of("still draining", draining_text(status));
   return text + workers_text(status);

@@ -120,20 +120,16 @@ BreakerCause judge_window(const BreakerCells& cells, const BreakerRules& rules, 
   return BreakerCause::kNone;
 }
 
-void note_in_window(TrafficCell& own, const BreakerRules& rules, uint8_t epoch, uint64_t now_ms,
-                    bool failed, bool slow) {
-  if (own.window_epoch.load(std::memory_order_relaxed) != epoch) {
-    window_clear(own.window);
-    own.window_epoch.store(epoch, std::memory_order_release);
-  }
-  window_add(own.window, rules.quarter_ms(), now_ms, failed, slow);
-}
-
 BreakerChange record_closed(const BreakerCells& cells, const BreakerRules& rules, uint64_t word,
                             bool failed, bool slow, uint64_t now_ms) {
   TrafficRow& row = *cells.row;
   const uint8_t epoch = BreakerStand::unpack(word).epoch;
-  if (rules.looks_at_shares()) note_in_window(*cells.own, rules, epoch, now_ms, failed, slow);
+  if (rules.looks_at_shares()) {
+    if (cells.own->window_epoch.load(std::memory_order_relaxed) != epoch) {
+      begin_window(*cells.own, epoch);
+    }
+    window_add(cells.own->window, rules.quarter_ms(), now_ms, failed, slow);
+  }
   if (rules.failures != 0) {
     if (!failed) {
       end_failures(row, epoch);
@@ -237,7 +233,13 @@ BreakerPass breaker_admit_slow(const BreakerCells& cells, const BreakerRules& ru
   }
 }
 
-BreakerVerdict breaker_look(const BreakerCells& cells, const BreakerRules& rules, uint64_t now_ms) {
+void begin_window(TrafficCell& own, uint8_t epoch) {
+  window_clear(own.window);
+  own.window_epoch.store(epoch, std::memory_order_release);
+}
+
+BreakerVerdict breaker_look_slow(const BreakerCells& cells, const BreakerRules& rules,
+                                 uint64_t now_ms) {
   const uint64_t word = cells.row->breaker[0].load(std::memory_order_acquire);
   const BreakerStand stand = BreakerStand::unpack(word);
   if (stand.state == BreakerState::kClosed) return BreakerVerdict::kPass;
@@ -248,9 +250,8 @@ BreakerVerdict breaker_look(const BreakerCells& cells, const BreakerRules& rules
   return probes_under_way(cells) < rules.probes ? BreakerVerdict::kProbe : BreakerVerdict::kRefuse;
 }
 
-BreakerChange breaker_record(const BreakerCells& cells, const BreakerRules& rules, BreakerPass pass,
-                             bool failed, uint64_t latency_ms, uint64_t now_ms) {
-  const bool slow = rules.slow_share != 0 && latency_ms >= rules.slow_ms;
+BreakerChange breaker_record_slow(const BreakerCells& cells, const BreakerRules& rules,
+                                  BreakerPass pass, bool failed, bool slow, uint64_t now_ms) {
   const uint64_t word = cells.row->breaker[0].load(std::memory_order_acquire);
   const BreakerStand stand = BreakerStand::unpack(word);
   BreakerChange change;

@@ -37,6 +37,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "core/breaker_window.h"
 #include "core/traffic_table.h"
 
 namespace gatehouse {
@@ -134,12 +135,39 @@ inline BreakerPass breaker_admit(const BreakerCells& cells, const BreakerRules& 
   return breaker_admit_slow(cells, rules, now_ms, change);
 }
 // What breaker_admit() would say, without taking a probe or changing anything.
-BreakerVerdict breaker_look(const BreakerCells& cells, const BreakerRules& rules, uint64_t now_ms);
+BreakerVerdict breaker_look_slow(const BreakerCells& cells, const BreakerRules& rules,
+                                 uint64_t now_ms);
+inline BreakerVerdict breaker_look(const BreakerCells& cells, const BreakerRules& rules,
+                                   uint64_t now_ms) {
+  const uint64_t word = cells.row->breaker[0].load(std::memory_order_acquire);
+  return (word & 3) == 0 ? BreakerVerdict::kPass : breaker_look_slow(cells, rules, now_ms);
+}
+
+// Empties the own window for a new epoch.
+void begin_window(TrafficCell& own, uint8_t epoch);
 
 // How a try that was admitted went. A probe that was slow has failed, where slow calls matter.
 // REQUIRES: cells.own; pass.verdict is not kRefuse.
-BreakerChange breaker_record(const BreakerCells& cells, const BreakerRules& rules, BreakerPass pass,
-                             bool failed, uint64_t latency_ms, uint64_t now_ms);
+BreakerChange breaker_record_slow(const BreakerCells& cells, const BreakerRules& rules,
+                                  BreakerPass pass, bool failed, bool slow, uint64_t now_ms);
+inline BreakerChange breaker_record(const BreakerCells& cells, const BreakerRules& rules,
+                                    BreakerPass pass, bool failed, uint64_t latency_ms,
+                                    uint64_t now_ms) {
+  const bool slow = rules.slow_share != 0 && latency_ms >= rules.slow_ms;
+  const uint64_t word = cells.row->breaker[0].load(std::memory_order_acquire);
+  const bool usual = (word & 3) == 0 && (word >> 17 & 0x7f) == pass.epoch && !failed && !slow &&
+                     pass.verdict == BreakerVerdict::kPass;
+  const uint64_t in_row = cells.row->breaker[1].load(std::memory_order_relaxed) & 0xffffffffu;
+  if (usual && (in_row == 0 || rules.failures == 0)) [[likely]] {
+    if (!rules.looks_at_shares()) return {};
+    if (cells.own->window_epoch.load(std::memory_order_relaxed) != pass.epoch) {
+      begin_window(*cells.own, pass.epoch);
+    }
+    window_add(cells.own->window, rules.quarter_ms(), now_ms, false, false);
+    return {};
+  }
+  return breaker_record_slow(cells, rules, pass, failed, slow, now_ms);
+}
 // The try came to nothing that says anything about the target (its client left).
 void breaker_cancel(const BreakerCells& cells, BreakerPass pass);
 

@@ -1,6 +1,7 @@
 // See breaker_commands.h.
 #include "core/breaker_commands.h"
 
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -20,42 +21,22 @@ using nlohmann::json;
 // The longest time that a command may keep one open: a month.
 constexpr uint64_t kOpenMax = uint64_t{31} * 24 * 3600 * 1000;
 
+// Breakers that are told in the status.
+constexpr size_t kStatusMax = 100;
+
 uint64_t now_ms() {
   return static_cast<uint64_t>(monotonic_now().us) / 1000;
 }
 
-struct Found {
-  uint32_t index;
-  std::string upstream;
-  std::string target;  // empty: the upstream's own
-};
-
-// The breakers that some configuration has set up for what workers name now. `upstream` and
-// `target` may be empty: any.
-std::vector<Found> find_breakers(const TrafficTable& table, const std::string& upstream,
-                                 const std::string& target) {
-  std::vector<Found> found;
-  for (const TrafficKind kind : {TrafficKind::kUpstream, TrafficKind::kTarget}) {
-    for (const TrafficTable::Listed& row : table.list(kind)) {
-      if (row.holds == 0 || !breaker_report(table.row(row.index)).configured) continue;
-      Found one{row.index, row.name, {}};
-      if (kind == TrafficKind::kTarget) {
-        // An upstream's name has no slash; what is behind the first is the address.
-        const size_t slash = row.name.find('/');
-        if (slash == std::string::npos) continue;
-        one.upstream = row.name.substr(0, slash);
-        one.target = row.name.substr(slash + 1);
-      }
-      if (!upstream.empty() && one.upstream != upstream) continue;
-      if (!target.empty() && one.target != target) continue;
-      found.push_back(std::move(one));
-    }
-  }
-  return found;
+// "users/10.0.0.1:80": what stands before and behind the slash that parts them. The path of a unix
+// socket has slashes itself.
+size_t slash_of(const std::string& name) {
+  const size_t socket = name.find("/unix:");
+  return socket != std::string::npos ? socket : name.rfind('/');
 }
 
-json describe(const TrafficTable& table, const Found& breaker, uint64_t now) {
-  const BreakerReport report = breaker_report(table.row(breaker.index));
+json describe(const TrafficTable& table, const ListedBreaker& breaker, uint64_t now) {
+  const BreakerReport& report = breaker.report;
   json about = {{"upstream", breaker.upstream},
                 {"state", breaker_state_name(report.stand.state)},
                 {"cause", breaker_cause_text(report.stand.cause)},
@@ -82,29 +63,69 @@ Result<json> change_breakers(SharedMemory& shared, const json& request, const ch
   if (upstream.empty()) return Error{"the name of an upstream is missing"};
   Result<std::unique_ptr<TrafficTable>> table = TrafficTable::open(shared);
   if (!table) return table.error();
-  const std::vector<Found> found = find_breakers(**table, upstream, target);
-  if (found.empty()) {
-    return Error{target.empty()
-                     ? "upstream " + upstream + " has no breaker"
-                     : "upstream " + upstream + " has no target " + target + " with a breaker"};
-  }
-  for (const Found& one : found) {
+  size_t changed = 0;
+  for (const ListedBreaker& one : list_breakers(**table)) {
+    if (one.upstream != upstream || (!target.empty() && one.target != target)) continue;
+    ++changed;
     change((*table)->row(one.index));
     GH_LOG(kNotice, "breaker of {}{}{}: {} by command", one.upstream, one.target.empty() ? "" : "/",
            one.target, what);
   }
-  return json{{"changed", found.size()}};
+  if (changed == 0) {
+    return Error{target.empty()
+                     ? "upstream " + upstream + " has no breaker"
+                     : "upstream " + upstream + " has no target " + target + " with a breaker"};
+  }
+  return json{{"changed", changed}};
 }
 
 }  // namespace
+
+std::vector<ListedBreaker> list_breakers(const TrafficTable& table) {
+  std::vector<ListedBreaker> found;
+  for (const TrafficKind kind : {TrafficKind::kUpstream, TrafficKind::kTarget}) {
+    for (const TrafficTable::Listed& row : table.list(kind)) {
+      ListedBreaker one{row.index, row.name, {}, breaker_report(table.row(row.index))};
+      if (row.holds == 0 || !one.report.configured) continue;
+      if (kind == TrafficKind::kTarget) {
+        const size_t slash = slash_of(row.name);
+        if (slash == std::string::npos) continue;
+        one.upstream = row.name.substr(0, slash);
+        one.target = row.name.substr(slash + 1);
+      }
+      found.push_back(std::move(one));
+    }
+  }
+  return found;
+}
+
+void add_breaker_status(SharedMemory& shared, json& status) {
+  const Result<std::unique_ptr<TrafficTable>> table = TrafficTable::open(shared);
+  if (!table) return;
+  size_t counts[3] = {};
+  json others = json::array();
+  const uint64_t now = now_ms();
+  for (const ListedBreaker& one : list_breakers(**table)) {
+    ++counts[static_cast<size_t>(one.report.stand.state)];
+    if (one.report.stand.state == BreakerState::kClosed || others.size() >= kStatusMax) continue;
+    others.push_back(describe(**table, one, now));
+  }
+  status["breakers"] = {{"closed", counts[0]},
+                        {"open", counts[1]},
+                        {"half_open", counts[2]},
+                        {"not_closed", std::move(others)}};
+}
 
 Result<json> breaker_list_command(SharedMemory& shared, const json& request) {
   Result<std::unique_ptr<TrafficTable>> table = TrafficTable::open(shared);
   if (!table) return table.error();
   json breakers = json::array();
   const uint64_t now = now_ms();
-  for (const Found& one : find_breakers(**table, control_text(request, "upstream"), {})) {
-    breakers.push_back(describe(**table, one, now));
+  const std::string upstream = control_text(request, "upstream");
+  for (const ListedBreaker& one : list_breakers(**table)) {
+    if (upstream.empty() || one.upstream == upstream) {
+      breakers.push_back(describe(**table, one, now));
+    }
   }
   return json{{"breakers", std::move(breakers)}};
 }

@@ -11,11 +11,28 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
 
+#include "core/breaker.h"
 #include "core/result.h"
 #include "core/shared_memory.h"
+#include "core/traffic_table.h"
 
 namespace gatehouse {
+
+// A breaker that some configuration has set up for what workers name now.
+struct ListedBreaker {
+  uint32_t index = 0;  // in the table
+  std::string upstream;
+  std::string target;  // empty: the upstream's own
+  BreakerReport report;
+};
+// In the order of their names, those of whole upstreams first.
+std::vector<ListedBreaker> list_breakers(const TrafficTable& table);
+
+// For `gatehouse status`: how many stand how, and those that are not closed (at most 100).
+void add_breaker_status(SharedMemory& shared, nlohmann::json& status);
 
 Result<nlohmann::json> breaker_list_command(SharedMemory& shared, const nlohmann::json& request);
 Result<nlohmann::json> breaker_open_command(SharedMemory& shared, const nlohmann::json& request);

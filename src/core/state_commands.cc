@@ -77,6 +77,7 @@ Result<void> take_attached_reply(ControlReply& reply) {
 
 void add_state_status(SharedMemory& shared, json& status) {
   status["shared_memory"] = {{"size", shared.size().count}, {"free", shared.free_bytes().count}};
+  add_breaker_status(shared, status);
 }
 
 }  // namespace gatehouse

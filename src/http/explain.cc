@@ -322,6 +322,22 @@ class Explanation {
       if (!target.resolved) text += " (its name is resolved when the gateway starts)";
       report_.add(2, "target", text, place(section, target.origin));
     }
+    if (upstream.policy != nullptr) add_policy(upstream);
+  }
+
+  // What the upstream does about failures, as far as somebody said so.
+  void add_policy(const Upstream& upstream) {
+    const Config& config = generation_.config();
+    const ConfigSection* own = config.find("upstream", upstream.name);
+    const ConfigSection& section =
+        upstream.is_inline || own == nullptr ? config.defaults("upstream") : *own;
+    for (const Directive& directive : kUpstreamPolicyTable.directives) {
+      if (!section.is_set(kUpstreamPolicyTable, directive.name)) continue;
+      for (const std::string& text : directive.show(upstream.policy->conf)) {
+        report_.add(2, directive.name, text,
+                    place(section, section.origin_of(kUpstreamPolicyTable, directive.name)));
+      }
+    }
   }
 
   static std::string_view phase_name(Phase phase) {

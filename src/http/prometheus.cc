@@ -102,6 +102,12 @@ void append_label(TextBuffer& out, std::string_view name, std::string_view value
   append_text(out, "\"");
 }
 
+void append_breaker_labels(TextBuffer& out, const ListedBreaker& breaker) {
+  append_label(out, "upstream", breaker.upstream);
+  append_text(out, ",");
+  append_label(out, "target", breaker.target);
+}
+
 // The labels that name a series, without brackets, made once for all of its lines.
 std::string series_labels(const SeriesTotal& series) {
   fmt::memory_buffer labels;
@@ -369,6 +375,43 @@ void add_targets_to_upstreams(std::vector<SeriesTotal>& all) {
   }
 }
 
+// Those of whole upstreams have an empty target.
+void write_breakers(const std::vector<ListedBreaker>& breakers, TextBuffer& out) {
+  if (breakers.empty()) return;
+  write_head(out, "gatehouse_breaker_state", "gauge",
+             "State of each circuit breaker: 0 closed, 1 half-open, 2 open");
+  for (const ListedBreaker& breaker : breakers) {
+    const BreakerState state = breaker.report.stand.state;
+    append_text(out, "gatehouse_breaker_state{");
+    append_breaker_labels(out, breaker);
+    print(out, "}} {}\n",
+          state == BreakerState::kOpen       ? 2
+          : state == BreakerState::kHalfOpen ? 1
+                                             : 0);
+  }
+  write_head(out, "gatehouse_breaker_opened_total", "counter",
+             "How often each circuit breaker has opened");
+  for (const ListedBreaker& breaker : breakers) {
+    append_text(out, "gatehouse_breaker_opened_total{");
+    append_breaker_labels(out, breaker);
+    print(out, "}} {}\n", breaker.report.opened_total);
+  }
+}
+
+void append_breakers(TextBuffer& out, const std::vector<ListedBreaker>& breakers) {
+  append_text(out, ",\"breakers\":[");
+  for (size_t i = 0; i < breakers.size(); ++i) {
+    const ListedBreaker& breaker = breakers[i];
+    append_text(out, i == 0 ? "{\"upstream\":" : ",{\"upstream\":");
+    append_json_string(out, breaker.upstream);
+    append_text(out, ",\"target\":");
+    append_json_string(out, breaker.target);
+    print(out, ",\"state\":\"{}\",\"opened_total\":{}}}",
+          breaker_state_name(breaker.report.stand.state), breaker.report.opened_total);
+  }
+  append_text(out, "]");
+}
+
 }  // namespace
 
 MetricsSnapshot take_snapshot(const Metrics& metrics, int64_t now_us) {
@@ -413,6 +456,7 @@ void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out) {
       for (const LabelledSeries& series : all) family.write(out, metric, series);
     }
   }
+  write_breakers(snapshot.breakers, out);
 }
 
 void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out) {
@@ -436,6 +480,7 @@ void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out) {
   for (unsigned kind = 0; kind < kSeriesKinds; ++kind) {
     append_series(out, snapshot, static_cast<SeriesKind>(kind));
   }
+  append_breakers(out, snapshot.breakers);
   append_text(out, "}\n");
 }
 

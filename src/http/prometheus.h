@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/breaker_commands.h"
 #include "core/metrics.h"
 #include "http/variables.h"
 
@@ -25,6 +26,7 @@ struct MetricsSnapshot {
   std::vector<SeriesTotal> series;
   std::vector<WorkerRow> workers;  // those that have run at least once
   WorkerCells worker_total;
+  std::vector<ListedBreaker> breakers;  // set by the caller, from list_breakers()
 };
 
 MetricsSnapshot take_snapshot(const Metrics& metrics, int64_t now_us);
@@ -39,7 +41,8 @@ void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out);
 //     "workers": [{"pool", "worker", "pid", "start_time", "starts", "requests", "connections",
 //                  "connections_active", "requests_active", "log_lines", "log_lines_dropped"}],
 //     "pools", "listeners", "routes", "upstreams": [{"name", COUNTS}],
-//     "targets": [{"upstream", "target", COUNTS}] }
+//     "targets": [{"upstream", "target", COUNTS}],
+//     "breakers": [{"upstream", "target" (empty: of the upstream), "state", "opened_total"}] }
 // COUNTS: "requests" {"none", "1xx" … "5xx"}, "bytes_in", "bytes_out", "connections",
 // "connections_active", "connections_reused", "requests_active", "retries", "hedges",
 // "latency_sum" (s), "latency" (counts between the bounds, the last one above all),

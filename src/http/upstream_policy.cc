@@ -45,8 +45,7 @@ bool is_failure(const FailureSet& failures, const TryOutcome& outcome) {
   return false;
 }
 
-void log_breaker_change(std::string_view name, const BreakerChange& change) {
-  if (!change.changed) return;
+void write_breaker_change(std::string_view name, const BreakerChange& change) {
   const char* cause = breaker_cause_text(change.cause);
   switch (change.to) {
     case BreakerState::kOpen:
@@ -62,9 +61,9 @@ void log_breaker_change(std::string_view name, const BreakerChange& change) {
 }
 
 Reason UpstreamPass::enter(const UpstreamPolicy& policy, Moment now) {
+  if (policy.cells.table == nullptr) return Reason::kNone;
   policy_ = &policy;
   cells_ = policy.cells;
-  if (cells_.table == nullptr) return Reason::kNone;
   const UpstreamPolicyConf& conf = *policy.conf;
   if (conf.upstream_breaker.rules.any()) {
     BreakerChange change;

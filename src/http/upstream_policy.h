@@ -46,7 +46,11 @@ bool is_failure(const FailureSet& failures, const TryOutcome& outcome);
 
 // One line for a change of state, by the worker that made it. `name`: "users" or
 // "users/10.0.0.1:80".
-void log_breaker_change(std::string_view name, const BreakerChange& change);
+void write_breaker_change(std::string_view name, const BreakerChange& change);
+inline void log_breaker_change(std::string_view name, const BreakerChange& change) {
+  if (change.changed) [[unlikely]]
+    write_breaker_change(name, change);
+}
 
 class UpstreamPass {
  public:

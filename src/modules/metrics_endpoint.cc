@@ -59,7 +59,8 @@ void answer_metrics(Exchange& exchange, const void* state) {
   const bool json = form == MetricsForm::kJson ||
                     (form == MetricsForm::kNegotiated && accepts_json(exchange.request.fields));
   Worker& worker = *exchange.worker;
-  const MetricsSnapshot snapshot = take_snapshot(worker.metrics(), worker.loop().wall_us());
+  MetricsSnapshot snapshot = take_snapshot(worker.metrics(), worker.loop().wall_us());
+  snapshot.breakers = list_breakers(worker.traffic());
   fmt::memory_buffer text;
   if (json) {
     write_metrics_json(snapshot, text);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "cli/breaker.h"
 #include "cli/format.h"
 #include "cli/history.h"
 #include "cli/status.h"
@@ -148,4 +149,29 @@ Test(cli_texts, versions_are_a_table) {
          "      9           3  2026-11-18 11:06:39  refused           uid 0   ff            "
          "x:1: wrong\n");
   expect(versions_text(json::array()), "no configuration has been kept\n");
+}
+
+Test(cli_texts, breakers_are_a_table) {
+  expect(breaker_text(json::object()), "there is no breaker\n");
+  const json answer = {{"breakers",
+                        {{{"upstream", "users"}, {"state", "closed"}, {"opened_total", 0}},
+                         {{"upstream", "users"},
+                          {"target", "10.0.0.1:80"},
+                          {"state", "open"},
+                          {"cause", "failures in a row"},
+                          {"opened_total", 2},
+                          {"changed_ms_ago", 3000},
+                          {"open_ms", 57'000}},
+                         {{"upstream", "users"},
+                          {"target", "10.0.0.2:80"},
+                          {"state", "open"},
+                          {"cause", "by command"},
+                          {"changed_ms_ago", 61'000}}}}};
+  expect(breaker_text(answer),
+         "UPSTREAM  TARGET       STATE   SINCE    STILL OPEN    OPENED  FAILURES  PROBES  CAUSE\n"
+         "users     (all)        closed  -        -                  0         0       0\n"
+         "users     10.0.0.1:80  open    3 s      57 s               2         0       0  failures "
+         "in a row\n"
+         "users     10.0.0.2:80  open    1 m 1 s  until closed       0         0       0  by "
+         "command\n");
 }

@@ -41,6 +41,14 @@ target = http://127.0.0.1:3002
 listener = public
 path = /split
 upstream = users 95%, users_next 5%, users_next if header X-Beta: 1 sticky cookie side
+[listener third]
+address = 127.0.0.1:7070
+[upstream careful]
+target = http://127.0.0.1:5000
+retry = 1 on 503
+[route careful]
+listener = third
+upstream = careful
 )";
 
 struct Asking {
@@ -153,7 +161,7 @@ Test(explain, listeners_are_found_by_port_or_name) {
   expect_in(asking.ask(request("http://any:9090/")), "route inner");
   expect_in(asking.ask(request("http://any/")),
             "error: no listener has port 80; say --listener "
-            "NAME, one of: public, inner");
+            "NAME, one of: public, inner, third");
   expect_in(asking.ask(request("/path")), "error: a path alone names no listener");
   ExplainRequest named = request("https://any/");
   named.listener = "inner";
@@ -207,4 +215,12 @@ Test(explain, shows_the_sides_of_a_split) {
   const std::string beta = asking.ask(request("GET http://a.example:8080/split", {"X-Beta: 1"}));
   expect_in(beta, "side users 95% (not asked) g.conf:27\n");
   expect_in(beta, "side users_next if header X-Beta: 1 (holds: takes the request) g.conf:27\n");
+}
+
+Test(explain, tells_what_an_upstream_does_about_failures) {
+  const Asking asking;
+  const std::string told = asking.ask(request("http://a.example.com:7070/"));
+  cr_assert(told.find("retry 1 on 503 budget 20% min 3 g.conf:32") != std::string::npos, "%s",
+            told.c_str());
+  cr_assert(told.find("breaker") == std::string::npos, "%s", told.c_str());
 }

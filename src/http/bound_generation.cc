@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/log_conf.h"
+#include "core/process_conf.h"
 #include "http/module.h"
 #include "http/route.h"
 #include "http/target_binding.h"
@@ -118,6 +120,16 @@ Result<void> GenerationBinder::bind_rows(BoundGeneration& bound) {
     if (!traffic) return traffic.error();
     if (Result<void> opened = (*traffic)->open_column(worker_.row); !opened) return opened;
     traffic_ = std::move(*traffic);
+  }
+  const auto upstreams = bound.generation->upstreams();
+  if (std::any_of(upstreams.begin(), upstreams.end(),
+                  [](const auto& upstream) { return upstream->has_members; })) {
+    const auto& conf =
+        bound.generation->config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
+    Result<MemberLists> lists =
+        MemberLists::open(worker_.shared, {conf.discovered_upstreams, conf.discovered_targets});
+    if (!lists) return lists.error();
+    bound.lists = std::move(*lists);
   }
   bound.rows = RowHolds(*traffic_, worker_.row);
   for (const auto& upstream : bound.generation->upstreams()) {

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,6 +25,7 @@
 
 #include "core/event_loop.h"
 #include "core/log_writer.h"
+#include "core/member_lists.h"
 #include "core/metrics.h"
 #include "core/shared_memory.h"
 #include "core/traffic_table.h"
@@ -58,6 +60,7 @@ struct BoundGeneration {
   std::vector<BoundLog> logs;
   std::map<uint64_t, UniqueFd> new_sockets;  // by id; each acceptor takes its own
   std::unique_ptr<Generation> generation;
+  std::optional<MemberLists> lists;      // where an upstream has members to discover
   RowHolds rows;                         // of its upstreams and targets
   std::vector<std::string> target_keys;  // see TargetStates, in the order of the targets
 

@@ -193,6 +193,7 @@ void GenerationBuilder::add_upstreams() {
                       watched.health.kind == HealthCheck::Kind::kNone &&
                       watched.discover.kind == Discovery::Kind::kNone &&
                       !upstream->conf->needs_rows();
+    if (watched.discover.kind != Discovery::Kind::kNone) upstream->has_members = true;
     upstream->checked = watched.health.kind != HealthCheck::Kind::kNone;
     check_traffic(config(), section, errors_);
     add_policy(*upstream, section);
@@ -215,7 +216,9 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
     target.max_connections = conf.max_connections.value_or(upstream.conf->max_connections);
     target.resolved = conf.resolved;
     target.origin = section != nullptr ? section->origin_of(kUpstreamTable, "target", i) : origin;
+    target.is_name = !conf.resolved;
     if (!conf.resolved) {
+      upstream.has_members = true;
       const auto found = names_.find(conf.text);
       if (found != names_.end()) {
         target.address = found->second;

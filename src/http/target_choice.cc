@@ -8,6 +8,7 @@
 
 #include "http/balancer.h"
 #include "http/exchange.h"
+#include "http/member_targets.h"
 #include "http/peak_latency.h"
 #include "http/sticky_cookie.h"
 #include "http/target_fitness.h"
@@ -79,6 +80,7 @@ class TargetChooser {
 
 // Chooses from the set of this moment; what was tried of another one is left out here too.
 void TargetChooser::follow_set() {
+  if (upstream_.members != nullptr) upstream_.members->follow();
   TargetSet& now = upstream_.targets();
   TargetSet* const before = context_.set.get();
   if (before == &now) return;

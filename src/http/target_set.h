@@ -35,6 +35,7 @@ struct UpstreamTarget {
   std::string host;  // for a Host field where the request has none
   uint32_t weight = 1;
   bool resolved = true;  // false: down, its name means no address
+  bool is_name = false;  // the configuration gives a name: the address may change
   bool backup = false;
   uint32_t max_connections = 0;  // requests in flight over all workers; 0: no cap
   Origin origin;

@@ -16,6 +16,7 @@
 
 namespace gatehouse {
 
+class MemberTargets;
 class UpstreamState;
 
 struct Upstream {
@@ -28,7 +29,8 @@ struct Upstream {
   bool plain = false;
   // What it does about failures; null where its section says nothing of it.
   std::unique_ptr<UpstreamPolicy> policy;
-  bool checked = false;  // the agent checks its targets
+  bool checked = false;      // the agent checks its targets
+  bool has_members = false;  // discovery may change them
   TargetSet configured;
   // Bound to a worker; null before, and of a plain one.
   UpstreamState* state = nullptr;
@@ -36,6 +38,10 @@ struct Upstream {
   uint32_t row_index = 0;
   // A list made at run time that took its place; empty where there was none. Of the loop's thread.
   mutable TargetSetRef discovered;
+  mutable std::unique_ptr<MemberTargets> members;  // what makes them; null without discovery
+
+  Upstream();
+  ~Upstream();
 
   TargetSet& targets() const {
     return discovered ? *discovered : const_cast<TargetSet&>(configured);

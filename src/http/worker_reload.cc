@@ -7,6 +7,8 @@
 #include "core/log.h"
 #include "core/process_conf.h"
 #include "core/sealed_bytes.h"
+#include "http/member_targets.h"
+#include "http/target_binding.h"
 #include "http/traffic_plan.h"
 #include "http/worker.h"
 #include "http/worker_preparation.h"
@@ -189,6 +191,12 @@ bool Worker::bind_targets(SteadyClock::time_point deadline) {
   return walk_targets(
       *bound.generation, preparation.cursor, deadline,
       [&](Upstream& upstream) {
+        if (upstream.has_members && upstream.members == nullptr) {
+          const MemberTargetsPlace place{*bound.lists, metrics_.get(), context_.row,
+                                         &target_states_};
+          upstream.members = std::make_unique<MemberTargets>(
+              upstream, place, sticky_key(*upstream.conf, *context_.shared));
+        }
         if (upstream.plain || upstream.state != nullptr) return;
         upstream.state = &target_states_.hold_upstream(traffic_name(upstream), &upstream.row_index);
       },
@@ -216,6 +224,7 @@ void Worker::work_a_slice() {
     const bool done = walk_targets(
         *retiring.bound->generation, retiring.cursor, deadline,
         [&](Upstream& upstream) {
+          upstream.members.reset();
           upstream.discovered.reset();
           if (upstream.state != nullptr) {
             target_states_.release(*std::exchange(upstream.state, nullptr));

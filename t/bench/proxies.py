@@ -315,6 +315,7 @@ HAPROXY_LIMIT = """frontend
 PROXIES = {
     "gatehouse": ("gatehouse", {}),
     "gatehouse-limit": ("gatehouse", {"sections": GATEHOUSE_LIMIT, "route": "limit = per_client"}),
+    "gatehouse-breaker": ("gatehouse", {"upstream": GATEHOUSE_BREAKER}),
     "gatehouse-both": ("gatehouse", {"sections": GATEHOUSE_LIMIT, "route": "limit = per_client",
                                      "upstream": GATEHOUSE_BREAKER}),
     "nginx": ("nginx", ""),

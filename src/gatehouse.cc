@@ -21,6 +21,7 @@
 #include "cli/command_line.h"
 #include "cli/explain_running.h"
 #include "cli/history.h"
+#include "cli/limit.h"
 #include "cli/signal.h"
 #include "cli/status.h"
 #include "core/config_source.h"
@@ -217,6 +218,11 @@ int run_command(const CommandLine& line) {
       return run_config(line);
     case Command::kUpgrade:
       return run_upgrade(line);
+    case Command::kLimitList:
+    case Command::kLimitShow:
+    case Command::kLimitSet:
+    case Command::kLimitReset:
+      return run_limit(line);
     case Command::kBreakerList:
     case Command::kBreakerOpen:
     case Command::kBreakerClose:

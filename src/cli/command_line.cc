@@ -26,9 +26,11 @@ constexpr uint32_t kConfigCommands = bits(Command::kConfigList, Command::kConfig
                                           Command::kConfigDiff, Command::kConfigRollback);
 constexpr uint32_t kBreakerCommands =
     bits(Command::kBreakerList, Command::kBreakerOpen, Command::kBreakerClose);
+constexpr uint32_t kLimitCommands =
+    bits(Command::kLimitList, Command::kLimitShow, Command::kLimitSet, Command::kLimitReset);
 // Those that speak with a running gateway.
 constexpr uint32_t kAsking =
-    kConfigCommands | kBreakerCommands |
+    kConfigCommands | kLimitCommands | kBreakerCommands |
     bits(Command::kSignal, Command::kStatus, Command::kExplain, Command::kUpgrade);
 constexpr uint32_t kReadingConfig = kAsking | bits(Command::kRun, Command::kTest, Command::kPrint);
 constexpr uint32_t kEvery = UINT32_MAX;
@@ -51,6 +53,10 @@ constexpr CommandWord kCommandWords[] = {
     {"config", "show", Command::kConfigShow, 1, 1},
     {"config", "diff", Command::kConfigDiff, 1, 2},
     {"config", "rollback", Command::kConfigRollback, 1, 1},
+    {"limit", "list", Command::kLimitList, 0, 0, "nothing"},
+    {"limit", "show", Command::kLimitShow, 1, 6, "a limit, and the parts of a key or none"},
+    {"limit", "set", Command::kLimitSet, 2, 4, "a limit, and a rate or the word file"},
+    {"limit", "reset", Command::kLimitReset, 1, 6, "a limit, and the parts of a key or none"},
     {"breaker", "list", Command::kBreakerList, 0, 1, "an upstream"},
     {"breaker", "open", Command::kBreakerOpen, 1, 2, "an upstream, and a target of it or none"},
     {"breaker", "close", Command::kBreakerClose, 1, 2, "an upstream, and a target of it or none"},
@@ -85,7 +91,11 @@ constexpr Option kOptions[] = {
      [](CommandLine& line, const std::string& value) { line.control = value; }},
     {"--foreground", "", kReadingConfig, false,
      [](CommandLine& line, const std::string&) { line.foreground = true; }},
-    {"--json", "", kConfigCommands | kBreakerCommands | bits(Command::kStatus, Command::kExplain),
+    {"--keep", "", bit(Command::kLimitSet), false,
+     [](CommandLine& line, const std::string&) { line.keep = true; }},
+    {"--json", "",
+     kConfigCommands | kLimitCommands | kBreakerCommands |
+         bits(Command::kStatus, Command::kExplain),
      false, [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
     {"--no-wait", "", bit(Command::kSignal), false,
      [](CommandLine& line, const std::string&) { line.wait = false; }},
@@ -332,6 +342,13 @@ std::string usage_text() {
          "  gatehouse config diff N [M]              what changed from N to M, or to the running "
          "one\n"
          "  gatehouse config rollback N [--json]     load it again\n"
+         "  gatehouse limit list [--json]            limits, what they admitted and refused\n"
+         "  gatehouse limit show NAME [KEY...] [--json]\n"
+         "                                           who uses it most; what a key has left\n"
+         "  gatehouse limit set NAME RATE | file [--keep]\n"
+         "                                           another rate, until the next reload or "
+         "beyond\n"
+         "  gatehouse limit reset NAME [KEY...]      give a key, or all, their whole budget\n"
          "  gatehouse breaker list [UPSTREAM] [--json]\n"
          "                                           circuit breakers, and how they stand\n"
          "  gatehouse breaker open UPSTREAM [TARGET] [--for TIME]\n"

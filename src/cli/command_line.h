@@ -30,6 +30,10 @@ struct CommandLine {
     kConfigRollback,
     kExplain,
     kUpgrade,
+    kLimitList,
+    kLimitShow,
+    kLimitSet,
+    kLimitReset,
     kBreakerList,
     kBreakerOpen,
     kBreakerClose,
@@ -47,6 +51,7 @@ struct CommandLine {
   bool man = false;
   bool running = false;            // explain: ask the running gateway
   bool cancel = false;             // upgrade
+  bool keep = false;               // limit set: beyond the next reload
   bool wait = true;                // -s quit, -s stop: until it is done
   std::string signal;              // the word after -s
   std::vector<uint64_t> versions;  // the numbers after config show, diff and rollback

@@ -147,6 +147,11 @@ int64_t window_retry_us(const LimitRule& rule, Window window, uint64_t cost) {
 
 // ---- Rules --------------------------------------------------------------------------------------
 
+int64_t LimitRule::refill_us() const {
+  if (!is_bucket()) return period_us;
+  return ceil_div(Wide{burst} * static_cast<uint64_t>(period_us), count);
+}
+
 LimitRate LimitRule::rate() const {
   LimitRate rate{count, period_us, std::nullopt};
   if (is_bucket()) rate.burst = burst;

@@ -78,6 +78,8 @@ struct LimitRule {
   // The most that a window of P admits; for a bucket, in any stretch of P.
   uint64_t bound() const { return count + (is_bucket() ? burst : credit_max()); }
   uint64_t credit_max() const { return (count + pieces - 1) / pieces; }
+  // How long until all that may be used at once is there again: P, or what fills the bucket.
+  int64_t refill_us() const;
   LimitRate rate() const;
 };
 static_assert(sizeof(LimitRule) == 64);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/breaker_commands.h"
+#include "core/limit_commands.h"
 #include "core/sealed_bytes.h"
 
 namespace gatehouse {
@@ -28,6 +29,10 @@ Result<json> list_zones(SharedMemory& shared, const json&) {
 
 constexpr StateCommand kCommands[] = {
     {"zone_list", &list_zones},
+    {"limit_list", &limit_list_command},
+    {"limit_show", &limit_show_command},
+    {"limit_set", &limit_set_command},
+    {"limit_reset", &limit_reset_command},
     {"breaker_list", &breaker_list_command},
     {"breaker_open", &breaker_open_command},
     {"breaker_close", &breaker_close_command},
@@ -78,6 +83,7 @@ Result<void> take_attached_reply(ControlReply& reply) {
 void add_state_status(SharedMemory& shared, json& status) {
   status["shared_memory"] = {{"size", shared.size().count}, {"free", shared.free_bytes().count}};
   add_breaker_status(shared, status);
+  status["limits"] = limit_status(shared);
 }
 
 }  // namespace gatehouse

@@ -24,7 +24,7 @@ LogWriter* BoundGeneration::log_writer(std::string_view log_name) const {
 
 Result<std::unique_ptr<BoundGeneration>> GenerationBinder::bind(
     Order order, const std::atomic<bool>& discarded) {
-  auto bound = std::make_unique<BoundGeneration>(worker_.shared);
+  auto bound = std::make_unique<BoundGeneration>(worker_.shared, worker_.row);
   bound->plan = std::move(order.plan);
   if (Result<void> done = take_descriptors(order, *bound); !done) return done.error();
   if (discarded.load(std::memory_order_relaxed)) return Error{"discarded"};

@@ -52,9 +52,11 @@ struct BoundLog {
 };
 
 struct BoundGeneration {
-  explicit BoundGeneration(SharedMemory& segment) : shared(segment) {}
+  BoundGeneration(SharedMemory& segment, uint32_t worker_row)
+      : shared(segment), row(worker_row) {}
 
   SharedMemory& shared;
+  uint32_t row;  // the worker's, in shared tables
   WorkerPlan plan;
   std::vector<std::shared_ptr<LogFile>> files;  // in the order of plan.logs
   std::vector<BoundLog> logs;

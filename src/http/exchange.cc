@@ -1,6 +1,8 @@
 // What handlers and hooks do to an exchange; see exchange.h.
 #include "http/exchange.h"
 
+#include <new>
+
 #include "http/error_reply.h"
 #include "http/target_lease.h"
 
@@ -42,7 +44,18 @@ void Exchange::set_target(const TargetLease& lease) {
   target_set = TargetSetRef(lease.set());
 }
 
+void Exchange::at_end(void (*run)(void* context), void* context) {
+  auto* task = static_cast<EndTask*>(arena.allocate(sizeof(EndTask), alignof(EndTask)));
+  end_tasks_ = new (task) EndTask{run, context, end_tasks_};
+}
+
+void Exchange::run_end_tasks() {
+  for (EndTask* task = end_tasks_; task != nullptr; task = task->next) task->run(task->context);
+  end_tasks_ = nullptr;
+}
+
 void Exchange::reset() {
+  if (end_tasks_ != nullptr) run_end_tasks();
   worker = nullptr;
   generation = nullptr;
   listener = nullptr;

@@ -76,6 +76,9 @@ class Exchange {
   Exchange() = default;
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
+  ~Exchange() {
+    if (end_tasks_ != nullptr) run_end_tasks();
+  }
 
   Worker* worker = nullptr;                // null in explain and in unit tests
   const Generation* generation = nullptr;  // held alive by the session, while the exchange lasts
@@ -125,8 +128,22 @@ class Exchange {
   // The try that begins: what `lease` gives is used.
   void set_target(const TargetLease& lease);
 
+  // Calls run(context) when the exchange is really over: after its response, or its tunnel, however
+  // it ends; latest first. `context` outlives the generation, for a tunnel does.
+  void at_end(void (*run)(void* context), void* context);
+
   // Makes it as new for the next request; gives all memory back.
   void reset();
+
+ private:
+  struct EndTask {
+    void (*run)(void* context);
+    void* context;
+    EndTask* next;
+  };
+  void run_end_tasks();
+
+  EndTask* end_tasks_ = nullptr;  // in the arena
 };
 
 // A piece of the request's body. `bytes` stay valid until the next read_body.

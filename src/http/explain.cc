@@ -267,6 +267,7 @@ class Explanation {
     // A module may add several: the directive tells which.
     std::string what = fmt::format("{} {}", phase, hook.name);
     if (!hook.key.empty() && hook.key != hook.name) what += fmt::format(" ({})", hook.key);
+    if (!hook.detail.empty()) what += fmt::format(": {}", hook.detail);
     report_.add(0, "hook", what, place(section, hook.origin));
   }
 

@@ -41,6 +41,9 @@ class GenerationBuilder {
       : generation_(generation), names_(names), errors_(errors), bound_(errors.empty()) {}
 
   void build() {
+    for (const Module* module : generation_.modules_) {
+      if (module->check != nullptr) module->check(config(), errors_);
+    }
     add_upstreams();
     add_listeners();
     add_routes();
@@ -99,9 +102,13 @@ class GenerationBuilder::Compile final : public RouteBuilder {
   const Listener* listener() const override { return listener_; }
 
   void add_hook(Phase phase, HookFunction function, const void* state, const DirectiveTable& table,
-                std::string_view key) override {
-    const Hook hook{function, state, module_->name, key,
-                    key.empty() ? Origin{} : section().origin_of(table, key)};
+                std::string_view key, std::string_view detail) override {
+    const Hook hook{function,
+                    state,
+                    module_->name,
+                    key,
+                    key.empty() ? Origin{} : section().origin_of(table, key),
+                    detail};
     switch (phase) {
       case Phase::kIdentify:
         if (listener_ != nullptr) listener_->identify.push_back(hook);
@@ -550,6 +557,9 @@ Schema make_schema(std::span<const Module* const> modules) {
                      "A file that gets a line for each exchange of the routes that name it.");
   schema.add_table(&kLogTable);
   for (const Module* module : modules) {
+    for (const ModuleSection& section : module->sections) {
+      schema.add_section(section.kind, section.rule, section.help);
+    }
     for (const DirectiveTable* table : module->tables) schema.add_table(table);
   }
   return schema;

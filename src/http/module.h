@@ -53,9 +53,17 @@ using InstantAction = void (*)(Exchange& exchange, const void* state);
 struct Hook {
   HookFunction function = nullptr;
   const void* state = nullptr;
-  std::string_view name;  // the module's
-  std::string_view key;   // the directive that switched it on; empty: on by default
-  Origin origin;          // the line that switched it on
+  std::string_view name;         // the module's
+  std::string_view key;          // the directive that switched it on; empty: on by default
+  Origin origin;                 // the line that switched it on
+  std::string_view detail = {};  // for explain; lives as long as the generation
+};
+
+// A kind of sections that a module brings in.
+struct ModuleSection {
+  std::string_view kind;
+  NameRule rule;
+  std::string_view help;
 };
 
 // The compiled action of a route. Exactly one of `function` and `instant` is set.
@@ -87,6 +95,14 @@ struct Module {
   Result<void> (*attach)(BoundGeneration& bound) = nullptr;
   // The directive that makes this module a route's action; null where it is none.
   const char* action = nullptr;
+  // Kinds of sections of its own.
+  std::span<const ModuleSection> sections = {};
+  // Looks at the configuration as a whole, before any route: what no route uses is checked, too.
+  // May be null.
+  void (*check)(const Config& config, ConfigErrors& errors) = nullptr;
+  // The generation begins to serve in this worker: called on the loop's thread, cannot fail. Where
+  // a worker waits for others, only when all of them are ready. May be null.
+  void (*serve)(BoundGeneration& bound) = nullptr;
 };
 
 // What compile_route is given.
@@ -105,8 +121,10 @@ class RouteBuilder {
   virtual const Listener* listener() const = 0;
 
   // `key` is the directive that switched it on (for its origin); empty: on by default.
+  // `detail`: what explain says of it; lives as long as the state.
   virtual void add_hook(Phase phase, HookFunction function, const void* state,
-                        const DirectiveTable& table, std::string_view key) = 0;
+                        const DirectiveTable& table, std::string_view key,
+                        std::string_view detail = {}) = 0;
   // A log hook of the route reads response.fields, whose text is otherwise gone when it runs.
   virtual void keep_response_fields() = 0;
   // A route has exactly one action; a second one is an error that names both lines.

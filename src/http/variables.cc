@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/config_errors.h"
+#include "http/cookie.h"
 #include "http/exchange.h"
 #include "http/route.h"
 #include "http/route_match.h"
@@ -294,6 +295,9 @@ void append_variable(const Variable& variable, const Exchange& exchange, TextBuf
       }
       break;
     }
+    case VariableId::kCookie:
+      append_text(out, find_cookie(request.fields, variable.name).value_or(std::string_view()));
+      break;
     case VariableId::kCapture:
       for (size_t i = 0; i < exchange.capture_count; ++i) {
         if (exchange.captures[i].name == variable.name) {

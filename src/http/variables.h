@@ -2,8 +2,8 @@
 //
 // One list gives name and meaning of each (variable_list(), for the manual); a name is resolved to
 // a Variable once, when the configuration is loaded. $header_NAME, $response_header_NAME,
-// $query_NAME and $capture_NAME take the rest of the name from the request; in field names '_'
-// stands for '-'. Values are the bytes of the exchange: whoever writes them escapes them
+// $query_NAME, $cookie_NAME and $capture_NAME take the rest of the name from the request; in field
+// names '_' stands for '-'. Values are the bytes of the exchange: whoever writes them escapes them
 // (http/text_template.h).
 #pragma once
 
@@ -67,6 +67,7 @@ inline void append_text(TextBuffer& out, std::string_view text) {
   X(kHeader, "header_", "a field of the request, $header_user_agent", false)                      \
   X(kResponseHeader, "response_header_", "a field of the response", false)                        \
   X(kQueryParameter, "query_", "a parameter of the query, as it came", false)                     \
+  X(kCookie, "cookie_", "a cookie of the request", false)                                         \
   X(kCapture, "capture_", "what {name}, * (rest) or a named group of the path stood for", false)
 
 enum class VariableId : uint8_t {

@@ -122,6 +122,7 @@ class Worker {
   void switch_to(uint32_t generation);
   bool bind_targets(std::chrono::steady_clock::time_point deadline);
   void publish(std::unique_ptr<BoundGeneration> next);
+  void begin_serving();
   void adopt_sockets();
   void leave(std::unique_ptr<Acceptor> acceptor);
   static void on_unheld(void* self, const Generation& generation);

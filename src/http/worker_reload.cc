@@ -261,6 +261,7 @@ void Worker::drop_preparation() {
 void Worker::switch_to(uint32_t generation) {
   if (waiting_ && generation == current_->plan.generation) {
     waiting_ = false;
+    begin_serving();
     for (const auto& acceptor : acceptors_) acceptor->open();
   } else if (preparation_ != nullptr && preparation_->ready &&
              preparation_->generation == generation) {
@@ -288,6 +289,7 @@ void Worker::publish(std::unique_ptr<BoundGeneration> next) {
   idle_told_ = false;
   adopt_sockets();
   for (const BoundLog& log : current_->logs) log.writer->set_options(log.options);
+  if (!waiting_) begin_serving();
   cells_->generations.set(1);
   if (before == nullptr) return;
   // Those of them that go still have what exchanges under way will write.
@@ -295,6 +297,12 @@ void Worker::publish(std::unique_ptr<BoundGeneration> next) {
   replaced_.push_back(std::move(before));
   replaced_.back()->generation->release();
   cells_->generations.set(static_cast<int64_t>(replaced_.size()) + 1);
+}
+
+void Worker::begin_serving() {
+  for (const Module* module : current_->generation->modules()) {
+    if (module->serve != nullptr) module->serve(*current_);
+  }
 }
 
 void Worker::adopt_sockets() {

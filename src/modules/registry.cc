@@ -17,6 +17,9 @@ const Module* const kModules[] = {
 #ifndef GATEHOUSE_WITHOUT_SHEDDING
     &kSheddingModule,
 #endif
+#ifndef GATEHOUSE_WITHOUT_LIMIT
+    &kLimitModule,
+#endif
 #ifndef GATEHOUSE_WITHOUT_REPLY
     &kReplyModule,
 #endif

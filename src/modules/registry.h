@@ -13,6 +13,7 @@ namespace gatehouse {
 extern const Module kForwardedModule;
 extern const Module kRequestIdModule;
 extern const Module kSheddingModule;
+extern const Module kLimitModule;
 extern const Module kReplyModule;
 extern const Module kRedirectModule;
 extern const Module kMetricsEndpointModule;

@@ -6,8 +6,9 @@
 //   [limit organisation]
 //   key         = header_x_organisation
 //   rate        = 1000/1m
-//   concurrency = 50                # under way at the same time, until the response (or tunnel)
-//   ends parent      = everybody         # a [limit] that has to have room as well [route api]
+//   concurrency = 50                # at once, until the response or the tunnel ends
+//   parent      = everybody         # a [limit] that has to have room as well
+//   [route api]
 //   limit = per_client organisation
 //
 // A limit is one budget for each key, for all routes that use it (`scope = route`: each route has

@@ -43,8 +43,8 @@ bool is_idempotent(Method method) {
 }
 
 Reason Proxy::enter() {
-  const RetryConf& retry = policy_->conf->retry;
-  policy_->budget.note_request(retry.budget.hundredths);
+  policy_->budget.note_request(policy_->conf->retry.budget.hundredths);
+  if (policy_->cells.table == nullptr) return Reason::kNone;
   return extra_->pass.enter(*policy_, loop_.now());
 }
 
@@ -84,6 +84,8 @@ bool Proxy::plan_retry(const TryOutcome& ended) {
 }
 
 bool Proxy::is_to_be_dropped() {
+  const bool other_tries = policy_->conf->retry.times != 0 || extra_->other != nullptr;
+  if (!other_tries && policy_->cells.table == nullptr) return false;
   const TryOutcome ended{TryOutcome::Kind::kAnswered, head_.status,
                          exchange_.times.upstream_head - exchange_.times.upstream_started};
   const bool other_may_be_better =
@@ -105,6 +107,7 @@ void Proxy::drop_answer() {
   exchange_.response.fields.clear();
   exchange_.response.status = 0;
   exchange_.response.phrase = {};
+  exchange_.times.upstream_head = {};
   in_.release();
   settle_connection();
 }

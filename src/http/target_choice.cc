@@ -53,6 +53,7 @@ class TargetChooser {
   bool was_tried(size_t i) const { return i < 64 && (context_.tried >> i & 1) != 0; }
   void follow_set();
   UpstreamTarget* choose_plain();
+  UpstreamTarget* sole_target();
   Choice choose_sticky();
   bool collect(Group group);
   void collect_ejected();
@@ -112,6 +113,8 @@ Choice TargetChooser::choose(bool waited) {
   if (conf_.balance.method == BalanceMethod::kSticky) {
     Choice sticky = choose_sticky();
     if (sticky.lease) return sticky;
+  } else if (UpstreamTarget* const only = sole_target(); only != nullptr && take_place(*only)) {
+    return lease(*only);
   }
   std::vector<Candidate>& candidates = states_->candidates();
   candidates.clear();
@@ -142,6 +145,17 @@ UpstreamTarget* TargetChooser::choose_plain() {
   }
   if (best != nullptr) best->state->position -= total;
   return best;
+}
+
+// Where there is one target, and nothing keeps it out, there is nothing to choose among. Null: the
+// whole choice has to be made.
+UpstreamTarget* TargetChooser::sole_target() {
+  std::vector<UpstreamTarget>& targets = set().targets;
+  if (targets.size() != 1 || was_tried(0)) return nullptr;
+  UpstreamTarget& target = targets[0];
+  const bool fit = target.resolved && admin_of(*target.row) == TargetAdmin::kNormal &&
+                   !is_down(*target.row, view_) && !is_ejected(*target.row, view_);
+  return fit ? &target : nullptr;
 }
 
 // The target that the client's cookie names, if it may have it.

@@ -22,6 +22,7 @@
 #include "cli/explain_running.h"
 #include "cli/history.h"
 #include "cli/limit.h"
+#include "cli/register.h"
 #include "cli/signal.h"
 #include "cli/status.h"
 #include "core/config_source.h"
@@ -223,6 +224,10 @@ int run_command(const CommandLine& line) {
     case Command::kLimitSet:
     case Command::kLimitReset:
       return run_limit(line);
+    case Command::kTargetRegister:
+    case Command::kTargetDeregister:
+    case Command::kTargetRegisterList:
+      return run_register(line);
     case Command::kBreakerList:
     case Command::kBreakerOpen:
     case Command::kBreakerClose:

@@ -79,7 +79,8 @@ Result<void> Agent::State::open(UniqueFd channel) {
               });
     poke();
   });
-  http = std::make_unique<HttpStatus>(*loop, pages());
+  pages_at.http = std::make_unique<HttpStatus>(*loop, pages());
+  api_at.http = std::make_unique<HttpStatus>(*loop, pages());
   Result<std::unique_ptr<TrafficDuty>> duty = TrafficDuty::create(*loop, shared);
   if (!duty) return duty.error();
   traffic = std::move(*duty);
@@ -128,12 +129,13 @@ bool Agent::run() {
 }
 
 void Agent::State::tick() {
-  const bool waits = settings && listening_for != settings->listen;
-  loop->arm(tick_timer, waits ? kListenSoon : kTick);
+  loop->arm(tick_timer, pages_at.waits() || api_at.waits() ? kListenSoon : kTick);
   heartbeat->beat_us.store(wall_us(), std::memory_order_relaxed);
   if (finishing) return;
   rotator->tick(wall_us());
-  if (settings && listening_for != settings->listen && loop->now() >= listen_again) listen();
+  for (Listening* place : {&pages_at, &api_at}) {
+    if (place->waits() && loop->now() >= place->again) listen(*place);
+  }
 }
 
 void Agent::State::read_signals() {
@@ -190,29 +192,42 @@ void Agent::State::apply(AgentSettings fresh) {
     });
   }
   rotator->set_rules(settings->rotations);
-  if (listening_for != settings->listen) listen();
+  pages_at.wanted = settings->listen;
+  api_at.wanted = settings->api;
+  for (Listening* place : {&pages_at, &api_at}) {
+    if (place->waits()) listen(*place);
+  }
+  api_token.clear();
+  if (!settings->api_token.empty()) {
+    Result<std::string> token = read_token(settings->api_token);
+    if (token) {
+      api_token = std::move(*token);
+    } else {
+      GH_LOG(kError, "{}; no registrations at listen", token.error().message);
+    }
+  }
   heartbeat->state.store(static_cast<uint32_t>(AgentState::kReady), std::memory_order_relaxed);
 }
 
-void Agent::State::listen() {
-  listening_for = SocketAddress();
-  const Result<void> listens = http->listen(settings->listen);
+void Agent::State::listen(Listening& place) {
+  place.at = SocketAddress();
+  const Result<void> listens = place.http->listen(place.wanted);
   if (listens) {
-    listening_for = settings->listen;
-    figures.listen_error.clear();
-    if (!settings->listen.is_none()) {
-      GH_LOG(kNotice, "listening on {}", http->address().format());
+    place.at = place.wanted;
+    place.error.clear();
+    if (!place.wanted.is_none()) {
+      GH_LOG(kNotice, "listening on {}", place.http->address().format());
     }
     return;
   }
   if (loop->wall_us() - figures.started_us < kListenPatienceUs) {
-    listen_again = loop->now() + kListenSoon;
+    place.again = loop->now() + kListenSoon;
     return;
   }
-  listen_again = loop->now() + kListenAgain;
-  if (figures.listen_error == listens.error().message) return;
-  figures.listen_error = listens.error().message;
-  GH_LOG(kError, "{}; trying again every {} s", figures.listen_error, kListenAgain.count() / 1000);
+  place.again = loop->now() + kListenAgain;
+  if (place.error == listens.error().message) return;
+  place.error = listens.error().message;
+  GH_LOG(kError, "{}; trying again every {} s", place.error, kListenAgain.count() / 1000);
 }
 
 // The master hands its new error log over where it has one. Otherwise the agent tries by itself, or

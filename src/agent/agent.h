@@ -9,6 +9,8 @@
 //                                              the second is core/traffic_plan.h as JSON
 //   history_list {"limit","before"}            -> {"versions":[…],"more":bool}, the newest first
 //   history_get {"number"}                     -> fd of the bytes, {"version":{…}}; 0: the running
+//   target_register {"upstream","address","registration"}, target_deregister and
+//   target_registrations                       -> as agent/target_api.h answers
 //   reopen {} + fd of the error log            -> {}
 //   shutdown {}                                -> {}; then it ends
 // and asks it: reopen {} after moving logs away (the answer may bring the new error log), status

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "agent/agent_state.h"
+#include "agent/member_file.h"
 #include "core/log.h"
 #include "core/sealed_bytes.h"
 #include "core/traffic_plan.h"
@@ -86,6 +87,8 @@ void Agent::State::take(ControlRequest request) {
     history_list(request);
   } else if (command == "history_get") {
     history_get(request);
+  } else if (command.starts_with("target_")) {
+    registration(request);
   } else if (command == "reopen") {
     adopt_error_log(request.fds);
     answer(id, control_ok());
@@ -210,7 +213,7 @@ void Agent::State::current(ControlRequest request) {
           figures.generation = entry.generation;
           apply(std::move(*bound->settings));
           if (bound->traffic) {
-            traffic->serve(std::move(*bound->traffic), settings->discovery);
+            traffic->serve(std::move(*bound->traffic), settings->discovery, settings->state);
           } else {
             GH_LOG(kError, "{}", bound->traffic.error().message);
           }
@@ -266,6 +269,40 @@ void Agent::State::history_get(const ControlRequest& request) {
         answer(id,
                control_ok({{"version", version_json(found->version)}}, one_fd(std::move(*sealed))));
       });
+}
+
+// The same as over HTTP; whoever may use the control socket has been checked by the master.
+void Agent::State::registration(const ControlRequest& request) {
+  const std::string upstream = control_text(request.body, "upstream");
+  const std::string address = control_text(request.body, "address");
+  const auto reply = [this, id = request.id](ApiAnswer told) {
+    if (told.code >= 200 && told.code < 300) {
+      answer(id, control_ok(std::move(told.body)));
+    } else {
+      answer(id, control_error(control_text(told.body, "error")));
+    }
+  };
+  if (!traffic->on_duty()) return reply({503, {{"error", "the agent is not on duty yet"}}});
+  const std::string why = traffic->why_no_registrations(upstream);
+  if (!why.empty()) return reply({404, {{"error", why}}});
+  if (request.command == "target_registrations") {
+    nlohmann::json list = nlohmann::json::array();
+    for (const Registration& one : traffic->registered(upstream)) {
+      list.push_back(registration_json(one));
+    }
+    return reply({200, {{"targets", std::move(list)}}});
+  }
+  const Result<SocketAddress> place = member_address(address);
+  if (!place) return reply({400, {{"error", place.error().message}}});
+  if (request.command == "target_deregister") {
+    return traffic->remove_registration(upstream, *place, reply);
+  }
+  const std::string text = request.body.contains("registration")
+                               ? control_dump(request.body["registration"])
+                               : std::string();
+  Result<Registration> wanted = parse_registration(upstream, address, text);
+  if (!wanted) return reply({400, {{"error", wanted.error().message}}});
+  traffic->put_registration(std::move(*wanted), reply);
 }
 
 void Agent::State::note_history(const Error* failure, const std::string& notice) {

@@ -17,8 +17,10 @@ AgentReport Agent::State::report() {
   AgentReport report = figures;
   report.now_us = wall_us();
   if (settings) report.history = settings->state;
-  if (!http->address().is_none()) report.listen = http->address().format();
-  report.http_requests = http->requests();
+  const HttpStatus& http = *pages_at.http;
+  if (!http.address().is_none()) report.listen = http.address().format();
+  report.listen_error = pages_at.error;
+  report.http_requests = http.requests() + api_at.http->requests();
   report.rotations = rotator->status();
   return report;
 }
@@ -77,6 +79,18 @@ HttpStatus::Pages Agent::State::pages() {
       page.body = control_dump(body, 2) + "\n";
       answer(std::move(page));
     });
+  };
+  pages.api = [this](const HttpRequest& request, HttpStatus::Answer answer) {
+    const ApiDone done = [answer = std::move(answer)](const ApiAnswer& told) {
+      answer({told.code, kJsonType, control_dump(told.body) + "\n"});
+    };
+    if (!request.local && api_token.empty()) {
+      return done({403, {{"error", "[agent] api_token is not set: only over api_socket"}}});
+    }
+    if (!request.local && !is_token(request.authorization, api_token)) {
+      return done({401, {{"error", "a token is needed: Authorization: Bearer TOKEN"}}});
+    }
+    answer_api(*traffic, {request.method, request.path, request.body}, done);
   };
   return pages;
 }

@@ -33,6 +33,11 @@ AgentSettings agent_settings(const Config& config) {
   settings.history_keep = agent.history_keep;
   settings.history_size = agent.history_size;
   settings.listen = agent.listen.address;
+  if (!agent.api_socket.path.empty()) {
+    // As long as a path may be: the table has seen to that.
+    settings.api = *SocketAddress::parse("unix:" + agent.api_socket.path);
+  }
+  settings.api_token = agent.api_token.path;
   settings.discovery = {agent.resolver, agent.resolver_stale};
   const auto& gatehouse = config.sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
   if (!is_standard_stream(gatehouse.error_log.path)) settings.error_log = gatehouse.error_log.path;

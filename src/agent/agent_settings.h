@@ -17,7 +17,9 @@ struct AgentSettings {
   std::string state;  // empty: nothing is kept
   uint32_t history_keep = 0;
   Bytes history_size;
-  SocketAddress listen;  // none: no HTTP
+  SocketAddress listen;   // none: no HTTP
+  SocketAddress api;      // none: no such socket
+  std::string api_token;  // its file; empty: none
   TargetDiscovery::Settings discovery;
   std::vector<RotationRule> rotations;
   std::string error_log;  // empty where it is no file

@@ -32,6 +32,16 @@ struct Agent::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
+  // Where the agent answers HTTP, and what came of listening there.
+  struct Listening {
+    std::unique_ptr<HttpStatus> http;
+    SocketAddress wanted;
+    SocketAddress at;
+    Moment again{};
+    std::string error;
+    bool waits() const { return !(wanted == at); }
+  };
+
   // ---- agent.cc ----
   Result<void> open(UniqueFd channel);
   void tick();
@@ -41,7 +51,7 @@ struct Agent::State {
   void poke() { loop->defer(pump_later); }
   void finish();
   void apply(AgentSettings fresh);
-  void listen();
+  void listen(Listening& place);
   void adopt_error_log(std::vector<UniqueFd>& fds);
   int64_t wall_us() { return loop->wall_us(); }
 
@@ -54,6 +64,7 @@ struct Agent::State {
   void current(ControlRequest request);
   void history_list(const ControlRequest& request);
   void history_get(const ControlRequest& request);
+  void registration(const ControlRequest& request);
   // Runs `work` on the history's thread with the history, then `done` here. Waits for a
   // configuration whose settings are being read; `done` gets an error where nothing is kept.
   template <typename T>
@@ -76,7 +87,9 @@ struct Agent::State {
   std::unique_ptr<JobThread> disk;
   std::unique_ptr<JobThread> packing;
   std::unique_ptr<LogRotator> rotator;
-  std::unique_ptr<HttpStatus> http;
+  Listening pages_at;  // [agent] listen
+  Listening api_at;    // [agent] api_socket
+  std::string api_token;
   std::unique_ptr<TrafficDuty> traffic;
   std::unique_ptr<ControlPeer> peer;
   Watch channel_watch;
@@ -93,8 +106,6 @@ struct Agent::State {
   std::vector<std::function<void(Result<ControlReply>)>> waiting_for_status;
 
   AgentReport figures;  // what report() completes
-  SocketAddress listening_for;
-  Moment listen_again{};
 };
 
 template <typename T>

@@ -29,8 +29,18 @@ const char* reason_of(int code) {
   switch (code) {
     case 200:
       return "OK";
+    case 201:
+      return "Created";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
     case 404:
       return "Not Found";
+    case 507:
+      return "Insufficient Storage";
     case 405:
       return "Method Not Allowed";
     case 503:
@@ -123,6 +133,7 @@ struct HttpStatus::State {
     const evhttp_uri* uri = evhttp_request_get_evhttp_uri(request);
     const char* text = uri != nullptr ? evhttp_uri_get_path(uri) : nullptr;
     const std::string_view path = text != nullptr ? text : "";
+    if (path.starts_with("/v1/")) return take_api(request, path);
     const bool is_page =
         path == "/metrics" || path == "/health" || path == "/ready" || path == "/status";
     if (!is_page) return send(request, {404, HttpAnswer().type, "not found\n"});
@@ -135,6 +146,38 @@ struct HttpStatus::State {
                        : path == "/ready" ? pages.ready
                                           : pages.status;
     page(later(request));
+  }
+
+  static std::string method_of(evhttp_cmd_type method) {
+    switch (method) {
+      case EVHTTP_REQ_GET:
+        return "GET";
+      case EVHTTP_REQ_HEAD:
+        return "HEAD";
+      case EVHTTP_REQ_PUT:
+        return "PUT";
+      case EVHTTP_REQ_DELETE:
+        return "DELETE";
+      case EVHTTP_REQ_POST:
+        return "POST";
+      default:
+        return "this method";
+    }
+  }
+
+  void take_api(evhttp_request* request, std::string_view path) {
+    HttpRequest asked;
+    asked.method = method_of(evhttp_request_get_command(request));
+    asked.path = path;
+    asked.local = address.is_unix();
+    const char* field =
+        evhttp_find_header(evhttp_request_get_input_headers(request), "Authorization");
+    if (field != nullptr) asked.authorization = field;
+    evbuffer* body = evhttp_request_get_input_buffer(request);
+    const size_t size = evbuffer_get_length(body);
+    asked.body.resize(size);
+    evbuffer_copyout(body, asked.body.data(), size);
+    pages.api(asked, later(request));
   }
 
   // An answer for when it comes; the request may be gone by then, and all of this too.
@@ -165,6 +208,7 @@ struct HttpStatus::State {
     evhttp_add_header(fields, "Content-Type", answer.type.c_str());
     evhttp_add_header(fields, "Cache-Control", "no-store");
     evhttp_add_header(fields, "X-Content-Type-Options", "nosniff");
+    if (answer.code == 401) evhttp_add_header(fields, "WWW-Authenticate", "Bearer");
     evhttp_add_header(fields, "Content-Length", std::to_string(answer.body.size()).c_str());
     evbuffer* body = nullptr;
     if (evhttp_request_get_command(request) != EVHTTP_REQ_HEAD) {
@@ -189,6 +233,7 @@ Result<void> HttpStatus::listen(const SocketAddress& address) {
   ListenOptions options;
   options.backlog = kBacklog;
   options.reuse_port = false;
+  options.unix_mode = 0660;
   Result<UniqueFd> fd = listen_at(address, options);
   if (!fd) return fd.error();
   Result<SocketAddress> local = local_address(fd->get());

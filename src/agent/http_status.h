@@ -1,11 +1,12 @@
-// The agent's HTTP: /metrics, /health, /ready and /status, for Prometheus and for load balancers.
+// The agent's HTTP: /metrics, /health, /ready and /status, for Prometheus and for load balancers,
+// and below /v1/ what the owner makes of a request (agent/target_api.h).
 //
-// Served by libevent's evhttp on the agent's loop, GET and HEAD only. /health is answered here; for
-// the others the owner is asked, who may answer later. Requests are small and so are the limits: a
-// head of kHttpHeadMax bytes, no body to speak of, kHttpConnectionsMax connections at once (others
-// wait in the kernel's queue), and kHttpIdle seconds of silence until a connection is cut.
-// Leaves out: TLS and access rules. It listens at a loopback address, or where the configuration
-// says that it shall be exposed.
+// Served by libevent's evhttp on the agent's loop; the pages by GET and HEAD only. /health is
+// answered here; for the others the owner is asked, who may answer later. Requests are small and so
+// are the limits: a head of kHttpHeadMax bytes, no body to speak of, kHttpConnectionsMax
+// connections at once (others wait in the kernel's queue), and kHttpIdle seconds of silence until a
+// connection is cut. Leaves out: TLS and access rules. It listens at a loopback address, or where
+// the configuration says that it shall be exposed.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +32,15 @@ struct HttpAnswer {
   std::string body;
 };
 
+// A request below /v1/.
+struct HttpRequest {
+  std::string method;
+  std::string path;  // percent-encoded, without query
+  std::string body;
+  std::string authorization;  // the field's value
+  bool local = false;         // over a unix socket
+};
+
 class HttpStatus {
  public:
   // To be called exactly once; where the client has gone meanwhile, nothing happens.
@@ -39,6 +49,8 @@ class HttpStatus {
     std::function<void(Answer)> metrics;
     std::function<void(Answer)> ready;
     std::function<void(Answer)> status;
+    // /v1/…; the owner looks at who asks.
+    std::function<void(const HttpRequest&, Answer)> api;
   };
 
   HttpStatus(EventLoop& loop, Pages pages);

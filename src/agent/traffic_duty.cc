@@ -48,10 +48,17 @@ Result<std::unique_ptr<TrafficDuty>> TrafficDuty::create(EventLoop& loop, Shared
       loop, *duty->reading_, [self = duty.get()](const std::string& upstream) {
         if (const PlannedUpstream* planned = self->find(upstream)) self->update(*planned);
       });
+  duty->registrations_ = std::make_unique<Registrations>(
+      loop, *duty->reading_, [self = duty.get()](const std::string& upstream) {
+        if (upstream.empty()) return self->update_registering();
+        if (const PlannedUpstream* planned = self->find(upstream)) self->update(*planned);
+      });
   return duty;
 }
 
-void TrafficDuty::serve(TrafficPlan plan, TargetDiscovery::Settings settings) {
+void TrafficDuty::serve(TrafficPlan plan, TargetDiscovery::Settings settings,
+                        const std::string& state) {
+  state_ = state;
   plan_ = std::move(plan);
   settings_ = std::move(settings);
   applied_ = false;
@@ -91,6 +98,8 @@ void TrafficDuty::apply() {
   checker_->keep_only(checked);
   const Result<void> set = discovery_->set(plan_, settings_, *lists_);
   if (!set) GH_LOG(kError, "{}", set.error().message);
+  // Read by whoever is on duty, so that it has what the one before was told last.
+  if (!registering_upstreams().empty()) registrations_->open(state_);
   lists_->keep_only(discovered);
   std::erase_if(members_, [&discovered](const auto& entry) {
     return std::find(discovered.begin(), discovered.end(), entry.first) == discovered.end();
@@ -110,7 +119,8 @@ void TrafficDuty::update(const PlannedUpstream& upstream) {
   if (!on_duty_) return;
   std::vector<Member>& members = members_[upstream.name];
   if (has_members(upstream)) {
-    std::optional<std::vector<Member>> fresh = discovery_->members(upstream, nullptr, members);
+    std::optional<std::vector<Member>> fresh =
+        discovery_->members(upstream, registrations_->members(upstream.name), members);
     if (fresh) {
       members = std::move(*fresh);
       publish(upstream, members);
@@ -157,6 +167,55 @@ void TrafficDuty::watch(const PlannedUpstream& upstream, const std::vector<Membe
         {upstream.name + "/" + (is_line ? line->text : address), member.address, host});
   }
   checker_->set(upstream.name, upstream.health, targets);
+}
+
+// ---- Registrations
+// -------------------------------------------------------------------------------
+
+void TrafficDuty::update_registering() {
+  for (const std::string& upstream : registering_upstreams()) {
+    if (const PlannedUpstream* planned = find(upstream)) update(*planned);
+  }
+}
+
+std::vector<std::string> TrafficDuty::registering_upstreams() const {
+  std::vector<std::string> names;
+  for (const PlannedUpstream& upstream : plan_.upstreams) {
+    if (upstream.discover.kind == Discovery::Kind::kApi) names.push_back(upstream.name);
+  }
+  return names;
+}
+
+std::string TrafficDuty::why_no_registrations(const std::string& upstream) const {
+  const PlannedUpstream* planned = find(upstream);
+  if (planned != nullptr && planned->discover.kind == Discovery::Kind::kApi) return {};
+  return "there is no [upstream " + upstream + "] with discover = api";
+}
+
+std::vector<Registration> TrafficDuty::registered(const std::string& upstream) const {
+  return registrations_->list(upstream);
+}
+
+void TrafficDuty::put_registration(Registration registration, const ApiDone& done) {
+  registrations_->put(std::move(registration), lists_->capacity().members,
+                      [done](Result<Registrations::Outcome> outcome) {
+                        if (!outcome) return done({507, {{"error", outcome.error().message}}});
+                        nlohmann::json body = registration_json(outcome->registration);
+                        body["kept"] = outcome->kept;
+                        done({outcome->created ? 201 : 200, std::move(body)});
+                      });
+}
+
+void TrafficDuty::remove_registration(const std::string& upstream, const SocketAddress& address,
+                                      const ApiDone& done) {
+  registrations_->remove(upstream, address,
+                         [done, text = address.format()](const Result<bool>& was_there) {
+                           if (!was_there)
+                             return done({507, {{"error", was_there.error().message}}});
+                           if (!*was_there)
+                             return done({404, {{"error", text + " is not registered"}}});
+                           done({200, {{"removed", true}}});
+                         });
 }
 
 // ---- Verdicts -----------------------------------------------------------------------------------
@@ -240,11 +299,14 @@ std::string TrafficDuty::metrics() const {
                  "# HELP gatehouse_agent_discovered_targets Targets that were discovered.\n"
                  "# TYPE gatehouse_agent_discovered_targets gauge\n"
                  "gatehouse_agent_discovered_targets {}\n"
+                 "# HELP gatehouse_agent_registered_targets Registrations.\n"
+                 "# TYPE gatehouse_agent_registered_targets gauge\n"
+                 "gatehouse_agent_registered_targets {}\n"
                  "# HELP gatehouse_agent_discovery_changes_total Lists of targets that were "
                  "published.\n"
                  "# TYPE gatehouse_agent_discovery_changes_total counter\n"
                  "gatehouse_agent_discovery_changes_total {}\n",
-                 questions, failures, members, published_);
+                 questions, failures, members, registrations_->size(), published_);
   return fmt::to_string(text);
 }
 
@@ -288,11 +350,13 @@ nlohmann::json TrafficDuty::status() const {
     for (const Member& member : members) list.push_back(member_json(member));
     upstreams[upstream] = std::move(list);
   }
-  return {{"on_duty", on_duty_},
-          {"health", std::move(targets)},
-          {"names", std::move(names)},
-          {"files", std::move(files)},
-          {"members", std::move(upstreams)}};
+  return {
+      {"on_duty", on_duty_},
+      {"health", std::move(targets)},
+      {"names", std::move(names)},
+      {"files", std::move(files)},
+      {"registrations", {{"count", registrations_->size()}, {"error", registrations_->problem()}}},
+      {"members", std::move(upstreams)}};
 }
 
 }  // namespace gatehouse

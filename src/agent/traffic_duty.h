@@ -17,6 +17,8 @@
 
 #include "agent/health_checker.h"
 #include "agent/job_thread.h"
+#include "agent/registrations.h"
+#include "agent/target_api.h"
 #include "agent/target_discovery.h"
 #include "core/event_loop.h"
 #include "core/member_lists.h"
@@ -34,9 +36,19 @@ class TrafficDuty {
   ~TrafficDuty();
 
   // The configuration that serves from now on.
-  void serve(TrafficPlan plan, TargetDiscovery::Settings settings);
+  // `state`: the agent's folder; empty: nothing is kept.
+  void serve(TrafficPlan plan, TargetDiscovery::Settings settings, const std::string& state);
 
   bool on_duty() const { return on_duty_; }
+  // ---- Registrations; REQUIRES: on_duty() ----
+  // Empty where the upstream takes registrations, or why it does not.
+  std::string why_no_registrations(const std::string& upstream) const;
+  std::vector<std::string> registering_upstreams() const;
+  std::vector<Registration> registered(const std::string& upstream) const;
+  void put_registration(Registration registration, const ApiDone& done);
+  void remove_registration(const std::string& upstream, const SocketAddress& address,
+                           const ApiDone& done);
+
   // For /metrics and /status.
   std::string metrics() const;
   nlohmann::json status() const;
@@ -48,6 +60,7 @@ class TrafficDuty {
   void update(const PlannedUpstream& upstream);
   void publish(const PlannedUpstream& upstream, const std::vector<Member>& members);
   void watch(const PlannedUpstream& upstream, const std::vector<Member>& members);
+  void update_registering();
   const PlannedUpstream* find(const std::string& upstream) const;
   TrafficTable* table();
   void tell(const std::string& target, TargetVerdict verdict);
@@ -61,8 +74,10 @@ class TrafficDuty {
   std::optional<MemberLists> lists_;
   std::unique_ptr<JobThread> reading_;
   std::unique_ptr<TargetDiscovery> discovery_;
+  std::unique_ptr<Registrations> registrations_;
   TrafficPlan plan_;
   TargetDiscovery::Settings settings_;
+  std::string state_;
   std::map<std::string, std::vector<Member>> members_;  // in force, by upstream
   std::map<std::string, size_t> left_out_;              // of them, for want of room
   uint64_t published_ = 0;

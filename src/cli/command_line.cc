@@ -28,9 +28,11 @@ constexpr uint32_t kBreakerCommands =
     bits(Command::kBreakerList, Command::kBreakerOpen, Command::kBreakerClose);
 constexpr uint32_t kLimitCommands =
     bits(Command::kLimitList, Command::kLimitShow, Command::kLimitSet, Command::kLimitReset);
+constexpr uint32_t kRegisterCommands =
+    bits(Command::kTargetRegister, Command::kTargetDeregister, Command::kTargetRegisterList);
 // Those that speak with a running gateway.
 constexpr uint32_t kAsking =
-    kConfigCommands | kLimitCommands | kBreakerCommands |
+    kConfigCommands | kLimitCommands | kRegisterCommands | kBreakerCommands |
     bits(Command::kSignal, Command::kStatus, Command::kExplain, Command::kUpgrade);
 constexpr uint32_t kReadingConfig = kAsking | bits(Command::kRun, Command::kTest, Command::kPrint);
 constexpr uint32_t kEvery = UINT32_MAX;
@@ -57,6 +59,9 @@ constexpr CommandWord kCommandWords[] = {
     {"limit", "show", Command::kLimitShow, 1, 6, "a limit, and the parts of a key or none"},
     {"limit", "set", Command::kLimitSet, 2, 4, "a limit, and a rate or the word file"},
     {"limit", "reset", Command::kLimitReset, 1, 6, "a limit, and the parts of a key or none"},
+    {"target", "register", Command::kTargetRegister, 2, 64, "an upstream, and an address"},
+    {"target", "deregister", Command::kTargetDeregister, 2, 2, "an upstream, and an address"},
+    {"target", "registrations", Command::kTargetRegisterList, 1, 1, "an upstream"},
     {"breaker", "list", Command::kBreakerList, 0, 1, "an upstream"},
     {"breaker", "open", Command::kBreakerOpen, 1, 2, "an upstream, and a target of it or none"},
     {"breaker", "close", Command::kBreakerClose, 1, 2, "an upstream, and a target of it or none"},
@@ -94,7 +99,7 @@ constexpr Option kOptions[] = {
     {"--keep", "", bit(Command::kLimitSet), false,
      [](CommandLine& line, const std::string&) { line.keep = true; }},
     {"--json", "",
-     kConfigCommands | kLimitCommands | kBreakerCommands |
+     kConfigCommands | kLimitCommands | kRegisterCommands | kBreakerCommands |
          bits(Command::kStatus, Command::kExplain),
      false, [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
     {"--no-wait", "", bit(Command::kSignal), false,
@@ -349,6 +354,10 @@ std::string usage_text() {
          "                                           another rate, until the next reload or "
          "beyond\n"
          "  gatehouse limit reset NAME [KEY...]      give a key, or all, their whole budget\n"
+         "  gatehouse target register UPSTREAM ADDRESS [weight N] [backup] [lease TIME]\n"
+         "                    [version V] [tag T]... take it into an upstream, or renew\n"
+         "  gatehouse target deregister UPSTREAM ADDRESS\n"
+         "  gatehouse target registrations UPSTREAM [--json]\n"
          "  gatehouse breaker list [UPSTREAM] [--json]\n"
          "                                           circuit breakers, and how they stand\n"
          "  gatehouse breaker open UPSTREAM [TARGET] [--for TIME]\n"

@@ -3,8 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace gatehouse {
 namespace {
+
+constexpr size_t kUnixPathMax = 107;
 
 bool is_loopback(const IpAddress& address) {
   const std::span<const uint8_t> bytes = address.bytes();
@@ -18,6 +22,16 @@ bool is_loopback(const IpAddress& address) {
 void check_agent(const AgentConf& conf, SectionErrors& errors) {
   if (!conf.state.path.empty() && !conf.state.path.starts_with('/')) {
     errors.add("state", "not an absolute path", "expected: an absolute path, or none");
+  }
+  for (const auto& [key, path] :
+       {std::pair<std::string_view, const std::string&>("api_socket", conf.api_socket.path),
+        {"api_token", conf.api_token.path}}) {
+    if (!path.empty() && !path.starts_with('/')) {
+      errors.add(key, "not an absolute path", "expected: an absolute path, or none");
+    }
+  }
+  if (conf.api_socket.path.size() > kUnixPathMax) {
+    errors.add("api_socket", "too long", "expected: at most 107 bytes");
   }
   for (size_t i = 0; i < conf.resolver.size(); ++i) {
     if (conf.resolver[i].is_unix() || conf.resolver[i].port() == 0) {
@@ -46,6 +60,18 @@ constexpr Directive kAgentDirectives[] = {
         "history_size",
         "Room for the configurations that are kept, each of them compressed; the oldest give way.",
         "256m", range(kHistorySizeMin, Bytes{uint64_t{1} << 40})),
+    directive<&AgentConf::api_socket>(
+        "api_socket",
+        "A unix socket where the agent answers as at listen, and takes registrations of targets "
+        "from whoever may write to it (mode 0660, the agent's user and group). Its folder has to "
+        "be the agent's to write to.",
+        "/var/lib/gatehouse-agent/api.sock", expects("an absolute path, or none")),
+    directive<&AgentConf::api_token>(
+        "api_token",
+        "A file with the token (one line, 16 bytes or more) that registrations need at listen, as "
+        "Authorization: Bearer TOKEN. The agent's user has to be able to read it. With none they "
+        "are taken at api_socket only.",
+        "/etc/gatehouse/api.token", expects("an absolute path, or none")),
     directive<&AgentConf::resolver>(
         "resolver",
         "DNS servers that names of targets are looked up at; those of /etc/resolv.conf where none "

@@ -37,6 +37,8 @@ struct AgentConf {
   AgentListen listen;
   uint32_t history_keep = 500;
   Bytes history_size = 256_MiB;
+  OptionalPath api_socket;              // where registrations are taken without a token
+  OptionalPath api_token;               // the file of the token for `listen`
   std::vector<SocketAddress> resolver;  // empty: the system's
   Duration resolver_stale = std::chrono::hours(1);
 };

@@ -190,6 +190,21 @@ void Master::answer_from_history(const ControlRequest& request) {
       });
 }
 
+// Registrations of targets are the agent's business.
+void Master::answer_from_agent(const ControlRequest& request) {
+  Json body = Json::object();
+  for (const char* key : {"upstream", "address", "registration"}) {
+    if (request.body.contains(key)) body[key] = request.body[key];
+  }
+  agent_->ask(request.command, std::move(body), {}, monotonic_now() + kHistoryTimeout,
+              [this, client = request.client, id = request.id](Result<ControlReply> reply) {
+                control_.reply(
+                    client, id,
+                    reply ? std::move(*reply)
+                          : control_error("the agent cannot be asked: " + reply.error().message));
+              });
+}
+
 // The bytes that serve now, which no agent is needed for.
 ControlReply Master::show_running() const {
   const MasterGenerationPtr generation = supervisor_->current();
@@ -224,6 +239,8 @@ void Master::on_control(ControlRequest request) {
     answer_explain(request);
   } else if (request.command == "config_show" && !request.body.contains("number")) {
     reply(show_running());
+  } else if (request.command.starts_with("target_")) {
+    answer_from_agent(request);
   } else {
     answer_from_history(request);
   }

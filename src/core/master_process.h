@@ -69,6 +69,7 @@ class Master {
   void answer_explain(const ControlRequest& request);
   ControlReply show_running() const;
   void answer_from_history(const ControlRequest& request);
+  void answer_from_agent(const ControlRequest& request);
   void answer_stop(const ControlRequest& request);
   void answer_upgrade(const ControlRequest& request);
   nlohmann::json status() const;

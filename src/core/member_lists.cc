@@ -49,6 +49,7 @@ struct Record {
   char unused[3];
 };
 static_assert(sizeof(ListHead) == 256 && std::is_trivially_copyable_v<ListHead>);
+static_assert(offsetof(Record, lease_until_ms) % sizeof(uint64_t) == 0);
 static_assert(sizeof(Record) == 256 && std::is_trivially_copyable_v<Record>);
 constexpr size_t kHeadWords = sizeof(ListHead) / sizeof(uint64_t);
 constexpr size_t kRecordWords = sizeof(Record) / sizeof(uint64_t);
@@ -335,6 +336,20 @@ void MemberLists::write(uint32_t slot, std::string_view stored, std::span<const 
   version.store(next, std::memory_order_release);
 }
 
+// One word of each record that differs, in the list that is valid: a reader gets the lease before
+// or the one after.
+void MemberLists::renew(uint32_t slot, std::span<const Member> before,
+                        std::span<const Member> members) {
+  constexpr size_t kLeaseWord = offsetof(Record, lease_until_ms) / sizeof(uint64_t);
+  std::atomic<uint64_t>* words =
+      list_at(slot, slots_[slot].version.load(std::memory_order_relaxed)) + kHeadWords;
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (before[i].lease_until_ms == members[i].lease_until_ms) continue;
+    words[i * kRecordWords + kLeaseWord].store(members[i].lease_until_ms,
+                                               std::memory_order_relaxed);
+  }
+}
+
 Result<MemberLists::Published> MemberLists::publish(std::string_view upstream,
                                                     std::span<const Member> members) {
   Published published;
@@ -357,7 +372,15 @@ Result<MemberLists::Published> MemberLists::publish(std::string_view upstream,
         readable.push_back(*same);
       }
     }
-    if (list.members == readable) return published;
+    const auto same_but_lease = [](const Member& a, Member b) {
+      b.lease_until_ms = a.lease_until_ms;
+      return a == b;
+    };
+    if (std::equal(list.members.begin(), list.members.end(), readable.begin(), readable.end(),
+                   same_but_lease)) {
+      renew(*known, list.members, readable);
+      return published;
+    }
     write(*known, stored, members);
     published.changed = true;
     return published;

@@ -58,9 +58,11 @@ struct Member {
   // It is that line's target itself, which keeps the line's name and settings and has just its
   // address from here. False: a target of its own, named UPSTREAM/ADDRESS.
   bool is_line = false;
-  uint64_t lease_until_ms = 0;  // CLOCK_MONOTONIC; 0: none. For show: the agent ends leases.
-  std::string version;          // what its owner says; cut at kMemberVersionMax
-  std::string tags;             // words separated by blanks; cut at kMemberTagsMax
+  // CLOCK_MONOTONIC; 0: none. For show: the agent ends leases. A lease that is renewed is no new
+  // version of the list.
+  uint64_t lease_until_ms = 0;
+  std::string version;  // what its owner says; cut at kMemberVersionMax
+  std::string tags;     // words separated by blanks; cut at kMemberTagsMax
   friend bool operator==(const Member&, const Member&) = default;
 };
 
@@ -159,6 +161,7 @@ class MemberLists {
   bool copy(uint32_t slot, uint64_t& version, std::string& name, MemberList& list) const;
   std::optional<uint32_t> slot_of(std::string_view stored) const;
   void write(uint32_t slot, std::string_view stored, std::span<const Member> members);
+  void renew(uint32_t slot, std::span<const Member> before, std::span<const Member> members);
 
   Header* header_ = nullptr;
   Slot* slots_ = nullptr;

@@ -100,6 +100,13 @@ Test(member_lists, what_is_published_is_read) {
   Result<MemberList> theirs = other->read(second);
   cr_assert(theirs.ok() && theirs->members == members);
 
+  // A lease that is renewed wakes nobody, and is read all the same.
+  std::vector<Member> renewed = members;
+  renewed[1].lease_until_ms += 30'000;
+  cr_assert(!publish("users", renewed));
+  cr_assert_eq(lists->version(handle), list.version);
+  cr_assert(read(handle).members == renewed);
+
   cr_assert(publish("users", {}));
   const MemberList none = read(handle);
   cr_assert(none.known && none.members.empty());

@@ -73,6 +73,7 @@ std::string metrics_text(SharedMemory& shared, const Metrics& metrics) {
   MetricsSnapshot snapshot = take_snapshot(metrics, wall_clock_us());
   const Result<std::unique_ptr<TrafficTable>> traffic = TrafficTable::open(shared);
   if (traffic) snapshot.breakers = list_breakers(**traffic);
+  snapshot.limits = SharedLimit::list(shared);
   write_prometheus(snapshot, text);
   return fmt::to_string(text);
 }

@@ -132,6 +132,18 @@ std::string breakers_text(const json& status) {
   return text + fmt::format("{} closed", closed);
 }
 
+// "2, 17 requests refused"; empty where there is none.
+std::string limits_text(const json& status) {
+  if (!status.contains("limits") || !status["limits"].is_array()) return {};
+  const json& limits = status["limits"];
+  if (limits.empty()) return {};
+  uint64_t refused = 0;
+  for (const json& limit : limits) {
+    refused += control_number(limit, "refused") + control_number(limit, "concurrency_refused");
+  }
+  return fmt::format("{}, {} request{} refused", limits.size(), refused, refused == 1 ? "" : "s");
+}
+
 }  // namespace
 
 std::string status_text(const json& status, int64_t now_us) {
@@ -152,6 +164,7 @@ std::string status_text(const json& status, int64_t now_us) {
   text += reload_text(status, now_us);
   text += line_of("agent", agent_text(status, now_us));
   text += line_of("breakers", breakers_text(status));
+  text += line_of("limits", limits_text(status));
   text += line_of("upgrade", upgrade_text(status));
   text += line_of("still draining", draining_text(status));
   return text + workers_text(status);

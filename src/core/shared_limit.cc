@@ -74,6 +74,8 @@ Result<std::unique_ptr<SharedLimit>> SharedLimit::open(SharedMemory& shared,
     if (Result<void> made = limit->open_tables(settings.keys_max, true); !made) {
       return failed(made.error());
     }
+    const uint64_t epoch = limit->rules().epoch.load(std::memory_order_acquire);
+    if (epoch >= limit->row_->refreshed.load() + kLimitEpochs / 2) limit->refresh();
   }
   return limit;
 }
@@ -101,6 +103,14 @@ Result<void> SharedLimit::open_tables(uint32_t keys, bool make) {
   return {};
 }
 
+// A state tells sixteen epochs apart.
+void SharedLimit::refresh() {
+  const uint32_t epoch = row_->rules.epoch.load(std::memory_order_acquire);
+  before_.refresh(row_->rules);
+  table_.refresh(row_->rules);
+  row_->refreshed.store(epoch, std::memory_order_relaxed);
+}
+
 std::unique_ptr<SharedLimit> SharedLimit::find(SharedMemory& shared, std::string_view name) {
   auto* row = zone_as<LimitRow>(shared.find_zone(row_zone(name), kRowType, kLayoutVersion));
   if (row == nullptr) return nullptr;
@@ -121,6 +131,15 @@ std::vector<std::string> SharedLimit::names(SharedMemory& shared) {
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+std::vector<ListedLimit> SharedLimit::list(SharedMemory& shared) {
+  std::vector<ListedLimit> limits;
+  for (std::string& name : names(shared)) {
+    const std::unique_ptr<SharedLimit> limit = find(shared, name);
+    if (limit != nullptr) limits.push_back({std::move(name), limit->totals()});
+  }
+  return limits;
 }
 
 Result<void> SharedLimit::serve(const LimitSettings& settings, uint32_t generation,
@@ -167,7 +186,7 @@ Result<void> SharedLimit::set_rate(const LimitRate& rate, bool keep, int64_t now
     if (row_->rules.current().rate() != rate) row_->rules.change(rule);
     row_->overridden.store(keep ? LimitRow::kKept : LimitRow::kUntilReload);
   }
-  table_.refresh(row_->rules);
+  refresh();
   return {};
 }
 

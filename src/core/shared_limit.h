@@ -64,7 +64,8 @@ struct alignas(64) LimitRow {
   std::atomic<uint64_t> file_count;  // the file's rate
   std::atomic<int64_t> file_period_us;
   std::atomic<uint64_t> file_burst;  // 0: none
-  std::atomic<uint64_t> spare[5];
+  std::atomic<uint64_t> refreshed;   // the epoch that all states are at least of
+  std::atomic<uint64_t> spare[4];
   LimitRules rules;
   LimitCounters counters[kStripes];
   LimitTop tops[kTops];
@@ -94,6 +95,11 @@ struct LimitTotals {
   uint64_t uncounted = 0;
 };
 
+struct ListedLimit {
+  std::string name;
+  LimitTotals totals;
+};
+
 class SharedLimit {
  public:
   // Finds or makes what the settings ask for. The segment's lock is taken; not for the request
@@ -104,6 +110,9 @@ class SharedLimit {
   static std::unique_ptr<SharedLimit> find(SharedMemory& shared, std::string_view name);
   // The names of all limits that there are, sorted.
   static std::vector<std::string> names(SharedMemory& shared);
+
+  // Their counters, sorted by name.
+  static std::vector<ListedLimit> list(SharedMemory& shared);
 
   // A generation with these settings begins to serve. The first call of a generation's number does
   // something, by whichever worker it comes.
@@ -138,6 +147,7 @@ class SharedLimit {
  private:
   SharedLimit(SharedMemory& shared, LimitRow* row) : shared_(shared), row_(row) {}
   Result<void> open_tables(uint32_t keys, bool make);
+  void refresh();
 
   SharedMemory& shared_;
   LimitRow* row_;

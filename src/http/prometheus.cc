@@ -398,6 +398,57 @@ void write_breakers(const std::vector<ListedBreaker>& breakers, TextBuffer& out)
   }
 }
 
+// One counter of a limit: a metric of its own, or one value of the label `by`.
+struct LimitCounter {
+  std::string_view metric;
+  std::string_view by;
+  std::string_view key;  // in JSON
+  std::string_view help;
+  uint64_t LimitTotals::*value;
+};
+constexpr LimitCounter kLimitCounters[] = {
+    {"admitted", "", "admitted", "Requests that each limit has admitted", &LimitTotals::admitted},
+    {"refused", "rate", "refused", "Requests that each limit has refused", &LimitTotals::refused},
+    {"refused", "concurrency", "concurrency_refused", "", &LimitTotals::concurrency_refused},
+    {"dry_run", "", "dry_run", "Requests that each limit in dry run would have refused",
+     &LimitTotals::dry_run},
+    {"evicted", "", "evicted", "Budgets that each limit forgot because its table was full",
+     &LimitTotals::evicted},
+    {"uncounted", "", "uncounted", "Exchanges under way that each limit could not count",
+     &LimitTotals::uncounted},
+};
+
+void write_limits(const std::vector<ListedLimit>& limits, TextBuffer& out) {
+  if (limits.empty()) return;
+  for (const LimitCounter& counter : kLimitCounters) {
+    const std::string metric = fmt::format("gatehouse_limit_{}_total", counter.metric);
+    if (!counter.help.empty()) write_head(out, metric, "counter", counter.help);
+    for (const ListedLimit& limit : limits) {
+      append_text(out, metric);
+      append_text(out, "{");
+      append_label(out, "limit", limit.name);
+      if (!counter.by.empty()) {
+        append_text(out, ",");
+        append_label(out, "by", counter.by);
+      }
+      print(out, "}} {}\n", limit.totals.*counter.value);
+    }
+  }
+}
+
+void append_limits(TextBuffer& out, const std::vector<ListedLimit>& limits) {
+  append_text(out, ",\"limits\":[");
+  for (size_t i = 0; i < limits.size(); ++i) {
+    append_text(out, i == 0 ? "{\"name\":" : ",{\"name\":");
+    append_json_string(out, limits[i].name);
+    for (const LimitCounter& counter : kLimitCounters) {
+      print(out, ",\"{}\":{}", counter.key, limits[i].totals.*counter.value);
+    }
+    append_text(out, "}");
+  }
+  append_text(out, "]");
+}
+
 void append_breakers(TextBuffer& out, const std::vector<ListedBreaker>& breakers) {
   append_text(out, ",\"breakers\":[");
   for (size_t i = 0; i < breakers.size(); ++i) {
@@ -457,6 +508,7 @@ void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out) {
     }
   }
   write_breakers(snapshot.breakers, out);
+  write_limits(snapshot.limits, out);
 }
 
 void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out) {
@@ -481,6 +533,7 @@ void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out) {
     append_series(out, snapshot, static_cast<SeriesKind>(kind));
   }
   append_breakers(out, snapshot.breakers);
+  append_limits(out, snapshot.limits);
   append_text(out, "}\n");
 }
 

@@ -13,6 +13,7 @@
 
 #include "core/breaker_commands.h"
 #include "core/metrics.h"
+#include "core/shared_limit.h"
 #include "http/variables.h"
 
 namespace gatehouse {
@@ -27,6 +28,7 @@ struct MetricsSnapshot {
   std::vector<WorkerRow> workers;  // those that have run at least once
   WorkerCells worker_total;
   std::vector<ListedBreaker> breakers;  // set by the caller, from list_breakers()
+  std::vector<ListedLimit> limits;      // set by the caller, from SharedLimit::list()
 };
 
 MetricsSnapshot take_snapshot(const Metrics& metrics, int64_t now_us);
@@ -42,7 +44,9 @@ void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out);
 //                  "connections_active", "requests_active", "log_lines", "log_lines_dropped"}],
 //     "pools", "listeners", "routes", "upstreams": [{"name", COUNTS}],
 //     "targets": [{"upstream", "target", COUNTS}],
-//     "breakers": [{"upstream", "target" (empty: of the upstream), "state", "opened_total"}] }
+//     "breakers": [{"upstream", "target" (empty: of the upstream), "state", "opened_total"}],
+//     "limits": [{"name", "admitted", "refused", "concurrency_refused", "dry_run", "evicted",
+//                 "uncounted"}] }
 // COUNTS: "requests" {"none", "1xx" … "5xx"}, "bytes_in", "bytes_out", "connections",
 // "connections_active", "connections_reused", "requests_active", "retries", "hedges",
 // "latency_sum" (s), "latency" (counts between the bounds, the last one above all),

@@ -56,6 +56,7 @@ class Worker {
   Metrics& metrics() { return *metrics_; }
   TrafficTable& traffic() { return *traffic_; }
   WorkerCells& cells() { return *cells_; }
+  SharedMemory& shared() { return *context_.shared; }
   uint32_t row() const { return context_.row; }
   uint32_t index() const { return context_.index; }
   const std::string& pool_name() const { return context_.pool; }

@@ -61,6 +61,7 @@ void answer_metrics(Exchange& exchange, const void* state) {
   Worker& worker = *exchange.worker;
   MetricsSnapshot snapshot = take_snapshot(worker.metrics(), worker.loop().wall_us());
   snapshot.breakers = list_breakers(worker.traffic());
+  snapshot.limits = SharedLimit::list(worker.shared());
   fmt::memory_buffer text;
   if (json) {
     write_metrics_json(snapshot, text);

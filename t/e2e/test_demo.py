@@ -46,6 +46,7 @@ def test_the_demo(gateway, folder):
     assert one.get("/nowhere").code == "no_route"
     assert one.get("/down/").code == "upstream_connect_failed"
     assert one.get("/old").status == 301
+    assert [one.get("/limited").status for _ in range(6)] == [200] * 5 + [429]
 
     def told():
         metrics = json.loads(one.get("/metrics.json").body)

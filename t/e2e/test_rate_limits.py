@@ -1,4 +1,5 @@
 """Rate limits and limits of concurrency, over several workers, and across what happens to them."""
+import json
 import os
 import re
 import signal
@@ -8,10 +9,9 @@ import time
 import pytest
 
 from control import reloadable
-from gateway import proxy_config
-from peers import answering
-from waiting import eventually
+from gateway import proxy_config, run_gatehouse
 
+from waiting import eventually
 # Slow enough that nothing is refilled while a test runs.
 SLOW = "100/1d burst 10"
 
@@ -386,3 +386,129 @@ def test_a_refusal_by_a_rate_holds_nothing(gateway, upstream):
     # That refusal has not used eve's only one.
     eve = eventually(lambda: try_begin(proxy, server, "X-User: eve"), "eve is admitted")
     finish(eve)
+
+
+# ---- Commands and figures ----
+
+def command(proxy, *words, code=0):
+    result = run_gatehouse("limit", *words, "--control", proxy.path)
+    assert result.returncode == code, result.stderr
+    return result.stdout if code == 0 else result.stderr
+
+
+def shown(proxy, *words):
+    return json.loads(command(proxy, "show", *words, "--json"))
+
+
+def test_list_show_and_metrics(gateway, upstream):
+    limits = one("2/1h", "parent = all", key="header_x_user", name="user") + one(SLOW, name="all")
+    proxy = reloadable(gateway, config(upstream(), limits, route="limit = user"), workers=2)
+    for _ in range(20):
+        proxy.get("/", "X-User: ann")
+    assert admitted(proxy, 2, "X-User: a-very-secret-key") == 2
+    listed = {limit["name"]: limit for limit in
+              json.loads(command(proxy, "list", "--json"))["limits"]}
+    assert (listed["user"]["admitted"], listed["user"]["refused"]) == (4, 18)
+    assert (listed["all"]["admitted"], listed["all"]["refused"]) == (4, 0)
+    assert (listed["user"]["keys_used"], listed["all"]["keys_used"]) == (2, 1)
+    assert listed["user"]["rate"] == "2/1h" and listed["user"]["parent"] == "all"
+    user = shown(proxy, "user", "ann")
+    assert (user["budget"]["used"], user["budget"]["remaining"]) == (2, 0)
+    assert user["budget"]["retry_ms"] > 0
+    assert {"key": "ann", "refused": 18}.items() <= user["top"][0].items()
+    assert user["top"][0]["requests"] >= 18
+    assert "secret" not in json.dumps(user)
+    assert shown(proxy, "all")["budget"]["remaining"] == 6
+    text = command(proxy, "show", "user", "ann")
+    assert "2 used, 0 left" in text and re.search(r"^  ann +\d+ +18 ", text, re.M)
+    assert re.search(r"^user +2/1h +header_x_user +2 of 2000 +4 +18 ", command(proxy, "list"), re.M)
+    assert "did you mean user?" in command(proxy, "show", "usr", code=1)
+    assert "the key has 1 part" in command(proxy, "show", "user", "a", "b", code=1)
+    metrics = proxy.metrics()
+    assert metrics['gatehouse_limit_admitted_total{limit="user"}'] == 4
+    assert metrics['gatehouse_limit_refused_total{limit="user",by="rate"}'] == 18
+    assert {limit["name"] for limit in proxy.status()["limits"]} == {"user", "all"}
+
+
+def test_set_until_the_next_reload_and_beyond(gateway, upstream):
+    text = config(upstream(), one("100/300d burst 10"))
+    proxy = reloadable(gateway, text, workers=2)
+    assert many(proxy, 16) == 10
+    assert "100/300d burst 30, was 100/300d burst 10" in \
+        command(proxy, "set", "one", "100/300d", "burst", "30")
+    assert many(proxy, 40) == 20                       # what was used stays used
+    assert shown(proxy, "one")["file_rate"] == "100/300d burst 10"
+    # A worker that is new takes the rate that is in force.
+    proxy.gateway.sent = None
+    victim = proxy.worker
+    proxy.send_signal(signal.SIGKILL, victim)
+    eventually(lambda: victim not in proxy.workers() and len(proxy.workers()) == 2,
+               "the worker is replaced")
+    proxy.wait_serving(2)
+    assert shown(proxy, "one")["rate"] == "100/300d burst 30"
+    proxy.reload()
+    assert shown(proxy, "one")["rate"] == "100/300d burst 10"
+    command(proxy, "set", "one", "100/300d burst 40", "--keep")
+    proxy.reload()
+    assert shown(proxy, "one")["rate"] == "100/300d burst 40"
+    assert shown(proxy, "one")["kept"] is True
+    assert many(proxy, 16) == 10
+    command(proxy, "set", "one", "file")
+    assert shown(proxy, "one")["rate"] == "100/300d burst 10"
+    assert "expected a number per time" in command(proxy, "set", "one", "fast", code=1)
+
+
+def test_reset(gateway, upstream):
+    limits = one("2/1h", key="header_x_user client_address/24")
+    proxy = reloadable(gateway, config(upstream(), limits), workers=2)
+    for user in ("ann", "bob"):
+        assert admitted(proxy, 3, f"X-User: {user}") == 2
+    assert command(proxy, "reset", "one", "ann", "127.0.0.9") == "reset\n"
+    assert command(proxy, "reset", "one", "eve", "127.0.0.9") == "nothing was used of it\n"
+    assert admitted(proxy, 3, "X-User: ann") == 2
+    assert admitted(proxy, 3, "X-User: bob") == 0
+    assert command(proxy, "reset", "one") == "reset\n"
+    assert admitted(proxy, 3, "X-User: bob") == 2
+
+
+def test_dry_run_is_counted(gateway, upstream):
+    proxy = reloadable(gateway, config(upstream(), one("2/1h", "mode = dry_run")))
+    assert admitted(proxy, 6) == 6
+    about = shown(proxy, "one")
+    assert (about["dry_run"], about["refused"], about["mode"]) == (4, 0, "dry_run")
+
+
+def test_a_full_table_forgets_and_says_so(gateway, upstream):
+    proxy = reloadable(gateway, config(upstream(), one("100/300d burst 2", "keys_max = 64",
+                                                       key="header_x_user")))
+    with proxy.connect() as client:
+        for number in range(400):
+            assert client.get("/", f"X-User: {number}").status == 200
+    about = shown(proxy, "one")
+    assert about["keys_used"] + about["evicted"] == 400
+    assert 100 <= about["keys_used"] <= 112            # cells: 7 sets of 16
+
+
+def test_a_limit_over_an_upgrade(gateway, upstream):
+    proxy = reloadable(gateway, config(upstream(), one("100/300d burst 20")), workers=2)
+    assert many(proxy, 16) == 16
+    proxy.gateway.sent = None
+    old = proxy.pid
+    result = run_gatehouse("upgrade", "--control", proxy.path)
+    assert result.returncode == 0, result.stderr
+    new = eventually(lambda: proxy.status()["pid"] != old and proxy.status()["pid"],
+                     "the new master")
+    try:
+        assert many(proxy, 16) == 4
+        assert shown(proxy, "one", "all")["budget"]["used"] == 20
+    finally:
+        os.kill(new, signal.SIGQUIT)
+        eventually(lambda: not os.path.exists(f"/proc/{new}"), "the new master ends")
+        proxy.gateway.wait_exit()
+
+
+def test_explain_names_the_limits(gateway, upstream):
+    path = gateway(config(upstream(), one(SLOW))).config_path
+    told = run_gatehouse("explain", "-c", path, "--listener", "public",
+                         "GET http://a.example/")
+    assert "admit limit: one 100/1d burst 10" in told.stdout

@@ -77,6 +77,7 @@ void HealthChecker::set(const std::string& upstream, const HealthCheck& check,
       target->since = before.since;
       if (before.state != TargetVerdict::State::kUnknown) {
         target->record.up = before.state == TargetVerdict::State::kUp;
+        target->health.since_us = loop_.wall_us() - (loop_.now() - before.since).count();
       }
     }
     // Behind another address is another server.

@@ -101,6 +101,7 @@ std::vector<LimitTopKey> merge_limit_tops(const LimitTop* tops, size_t count) {
     }
   }
   std::vector<LimitTopKey> keys;
+  keys.reserve(by_tag.size());
   for (auto& each : by_tag) keys.push_back(std::move(each.second));
   std::stable_sort(keys.begin(), keys.end(), [](const LimitTopKey& a, const LimitTopKey& b) {
     return a.requests > b.requests;

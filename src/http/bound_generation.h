@@ -52,8 +52,7 @@ struct BoundLog {
 };
 
 struct BoundGeneration {
-  BoundGeneration(SharedMemory& segment, uint32_t worker_row)
-      : shared(segment), row(worker_row) {}
+  BoundGeneration(SharedMemory& segment, uint32_t worker_row) : shared(segment), row(worker_row) {}
 
   SharedMemory& shared;
   uint32_t row;  // the worker's, in shared tables

@@ -3,7 +3,6 @@
 Each function runs a gateway whose workers all decide about the same keys, and returns one line of
 figures; it fails where the figures are not what they have to be.
 """
-import os
 import time
 
 from keys import Keys, ask_keys
@@ -69,12 +68,12 @@ def many_keys(folder, *, workers, keys, burst, room=1.0, more=1, shared_memory="
     def text(keys_max):
         return limited(f"rate = 1/1d burst {burst}\nkeys_max = {keys_max}")
     with TrafficGateway(folder, text(64), workers=workers, shared_memory=shared_memory) as gateway:
-        empty = segment_bytes(gateway)
+        empty = gateway.segment_bytes()
     with TrafficGateway(folder, text(round(keys * room)), workers=workers,
                         shared_memory=shared_memory) as gateway:
         found = ask_keys(gateway.port, connections=64, depth=16, keys=keys,
                          requests=keys * (burst + more))
-        limit, size = only_limit(gateway), segment_bytes(gateway) - empty
+        limit, size = only_limit(gateway), gateway.segment_bytes() - empty
     admitted, evicted = only_limits(found), limit["evicted"]
     assert limit["admitted"] == admitted and limit["refused"] == found["statuses"][429], (found, limit)
     # A key whose budget gave way begins anew, so it may be admitted again, up to its burst.
@@ -84,15 +83,6 @@ def many_keys(folder, *, workers, keys, burst, room=1.0, more=1, shared_memory="
     return (f"token bucket, 1/1d burst {burst}, {workers} workers, {keys} keys asked {burst + more} times each,"
             f" room for {round(keys * room)}: {found['sent']} requests in {found['seconds']:.1f} s, {admitted}"
             f" admitted, {keys * burst} allowed, {evicted} evictions; {size / keys / room:.1f} bytes a key")
-
-
-def segment_bytes(gateway):
-    """Pages of the shared segment that were touched, as the kernel counts them."""
-    for number in os.listdir(f"/proc/{gateway.master}/fd"):
-        path = f"/proc/{gateway.master}/fd/{number}"
-        if os.readlink(path).startswith("/memfd:gatehouse ("):
-            return os.stat(path).st_blocks * 512
-    raise AssertionError("the master has no segment")
 
 
 def only_limit(gateway):

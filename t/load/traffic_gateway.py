@@ -12,10 +12,12 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 
 from gateway import Gateway, run_gatehouse
+from load_clients import BUILD
 from processes import descendants, is_alive, title_of
 from reload_configs import free_port
 from reload_servers import AGENT_GROUP, AGENT_USER
@@ -87,6 +89,25 @@ class TrafficGateway:
             agent = self.json("status")["agent"]
             return agent["state"] == "ready" and agent["pid"]
         return eventually(ready, lambda: "the agent is ready\n" + self.gateway.log())
+
+    def segment(self):
+        """The number of the master's descriptor of the shared segment."""
+        place = f"/proc/{self.master}/fd"
+        for number in os.listdir(place):
+            if os.readlink(f"{place}/{number}").startswith("/memfd:gatehouse ("):
+                return number
+        raise AssertionError("the master has no segment")
+
+    def segment_bytes(self):
+        """Pages of the segment that were touched, as the kernel counts them."""
+        return os.stat(f"/proc/{self.master}/fd/{self.segment()}").st_blocks * 512
+
+    def check_segment(self):
+        """What the tables hold; fails where a word in them is not valid (segment_check.cc)."""
+        done = subprocess.run([f"{BUILD}/test/e2e/segment_check", str(self.master), self.segment()],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
 
     def metrics(self):
         return self.gateway.metrics()

@@ -253,6 +253,7 @@ void Registrations::take(Result<std::vector<Registration>> found) {
 
 void Registrations::put(Registration registration, size_t room,
                         std::function<void(Result<Outcome>)> done) {
+  if (!loaded_ && !problem_.empty()) return done(Error{problem_});
   if (!loaded_) {
     when_loaded_.push_back([this, registration = std::move(registration), room,
                             done = std::move(done)] { put(registration, room, done); });

@@ -534,6 +534,14 @@ std::span<const Hook> Generation::log_hooks(std::string_view route) const {
 std::vector<std::string> Generation::target_names() const {
   std::vector<std::string> names;
   for (const auto& upstream : upstreams_) {
+    const ConfigSection* section =
+        upstream->is_inline ? nullptr : config_->find("upstream", upstream->name);
+    // The names of SRV records are no names of hosts: the agent looks them up.
+    if (section != nullptr &&
+        section->get<UpstreamHealthConf>(kUpstreamHealthTable).discover.kind ==
+            Discovery::Kind::kSrv) {
+      continue;
+    }
     for (const UpstreamTarget& target : upstream->configured.targets) {
       if (!target.resolved) names.push_back(target.address_text);
     }

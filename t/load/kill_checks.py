@@ -72,7 +72,9 @@ def kills(folder, targets, *, workers, times, age=5.2, pause=0.0):
                 while killer.kills < times:
                     pids = [pid for pid in gateway.workers() if age_of(pid) >= age]
                     if pids:
-                        killer.kill(killer.random.choice(pids))
+                        doomed = killer.random.choice(pids)
+                        killer.kill(doomed)
+                        eventually(lambda: not is_alive(doomed), "the worker ends")
                         if killer.kills % 10 == 0:
                             gateway.check_segment()
                     time.sleep(pause or 0.01)
@@ -101,5 +103,5 @@ def kills(folder, targets, *, workers, times, age=5.2, pause=0.0):
         assert third["statuses"].get(200, 0) <= evicted, (third, evicted)
         gateway.reload()
     return (f"{killer.kills} kills of {workers} workers in {took:.0f} s, {killer.connections} connections died"
-            f" with them; {total['ok']} requests answered, {failures(total)} failed; afterwards nothing was"
-            f" in flight, {again['statuses'].get(200, 0)} of {keys * 3} admissions were left and given out once")
+            f" with them; {total['ok']} requests served, {failures(total)} not (a target fails and its breaker opens); afterwards"
+            f" nothing was in flight, {again['statuses'].get(200, 0)} of {keys * 3} admissions were left and given out once")

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "cli/breaker.h"
+#include "cli/canary.h"
 #include "cli/command_line.h"
 #include "cli/explain_running.h"
 #include "cli/history.h"
@@ -232,6 +233,8 @@ int run_command(const CommandLine& line) {
     case Command::kBreakerOpen:
     case Command::kBreakerClose:
       return run_breaker(line);
+    case Command::kCanary:
+      return run_canary(line);
     case Command::kExplain: {
       if (line.running) return run_explain_running(line);
       Loaded loaded;

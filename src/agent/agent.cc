@@ -84,6 +84,7 @@ Result<void> Agent::State::open(UniqueFd channel) {
   Result<std::unique_ptr<TrafficDuty>> duty = TrafficDuty::create(*loop, shared);
   if (!duty) return duty.error();
   traffic = std::move(*duty);
+  canaries = std::make_unique<CanaryRunner>(*loop, *disk, shared);
 
   Result<void> watched = channel_watch.open(
       *loop, peer->fd(), WatchMode::kLevel,

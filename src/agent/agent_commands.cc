@@ -213,6 +213,7 @@ void Agent::State::current(ControlRequest request) {
           figures.generation = entry.generation;
           apply(std::move(*bound->settings));
           if (bound->traffic) {
+            canaries->serve(bound->traffic->canaries, settings->state);
             traffic->serve(std::move(*bound->traffic), settings->discovery, settings->state);
           } else {
             GH_LOG(kError, "{}", bound->traffic.error().message);

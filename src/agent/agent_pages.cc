@@ -48,7 +48,8 @@ void Agent::State::ask_status(std::function<void(Result<ControlReply>)> done) {
 HttpStatus::Pages Agent::State::pages() {
   HttpStatus::Pages pages;
   pages.metrics = [this](const HttpStatus::Answer& answer) {
-    answer({200, kPrometheusType, parts.metrics() + agent_metrics(report()) + traffic->metrics()});
+    answer({200, kPrometheusType,
+            parts.metrics() + agent_metrics(report()) + traffic->metrics() + canaries->metrics()});
   };
   pages.ready = [this](HttpStatus::Answer answer) {
     ask_status([answer = std::move(answer)](const Result<ControlReply>& reply) {
@@ -75,6 +76,7 @@ HttpStatus::Pages Agent::State::pages() {
       }
       body["agent"].update(agent_json(report()));
       body["agent"]["traffic"] = traffic->status();
+      body["agent"]["canaries"] = canaries->status();
       page.type = kJsonType;
       page.body = control_dump(body, 2) + "\n";
       answer(std::move(page));

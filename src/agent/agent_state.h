@@ -14,6 +14,7 @@
 #include "agent/agent.h"
 #include "agent/agent_report.h"
 #include "agent/agent_settings.h"
+#include "agent/canary_runner.h"
 #include "agent/history.h"
 #include "agent/http_status.h"
 #include "agent/job_thread.h"
@@ -91,6 +92,7 @@ struct Agent::State {
   Listening api_at;    // [agent] api_socket
   std::string api_token;
   std::unique_ptr<TrafficDuty> traffic;
+  std::unique_ptr<CanaryRunner> canaries;
   std::unique_ptr<ControlPeer> peer;
   Watch channel_watch;
   Watch signal_watch;

@@ -31,9 +31,10 @@ constexpr uint32_t kLimitCommands =
 constexpr uint32_t kRegisterCommands =
     bits(Command::kTargetRegister, Command::kTargetDeregister, Command::kTargetRegisterList);
 // Those that speak with a running gateway.
-constexpr uint32_t kAsking =
-    kConfigCommands | kLimitCommands | kRegisterCommands | kBreakerCommands |
-    bits(Command::kSignal, Command::kStatus, Command::kExplain, Command::kUpgrade);
+constexpr uint32_t kAsking = kConfigCommands | kLimitCommands | kRegisterCommands |
+                             kBreakerCommands |
+                             bits(Command::kCanary, Command::kSignal, Command::kStatus,
+                                  Command::kExplain, Command::kUpgrade);
 constexpr uint32_t kReadingConfig = kAsking | bits(Command::kRun, Command::kTest, Command::kPrint);
 constexpr uint32_t kEvery = UINT32_MAX;
 
@@ -65,6 +66,12 @@ constexpr CommandWord kCommandWords[] = {
     {"breaker", "list", Command::kBreakerList, 0, 1, "an upstream"},
     {"breaker", "open", Command::kBreakerOpen, 1, 2, "an upstream, and a target of it or none"},
     {"breaker", "close", Command::kBreakerClose, 1, 2, "an upstream, and a target of it or none"},
+    {"canary", "list", Command::kCanary, 0, 1, "a canary"},
+    {"canary", "start", Command::kCanary, 1, 1, "a canary"},
+    {"canary", "pause", Command::kCanary, 1, 1, "a canary"},
+    {"canary", "resume", Command::kCanary, 1, 1, "a canary"},
+    {"canary", "promote", Command::kCanary, 1, 1, "a canary"},
+    {"canary", "rollback", Command::kCanary, 1, 1, "a canary"},
 };
 
 // Commands that are options.
@@ -100,7 +107,7 @@ constexpr Option kOptions[] = {
      [](CommandLine& line, const std::string&) { line.keep = true; }},
     {"--json", "",
      kConfigCommands | kLimitCommands | kRegisterCommands | kBreakerCommands |
-         bits(Command::kStatus, Command::kExplain),
+         bits(Command::kCanary, Command::kStatus, Command::kExplain),
      false, [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
     {"--no-wait", "", bit(Command::kSignal), false,
      [](CommandLine& line, const std::string&) { line.wait = false; }},
@@ -250,6 +257,7 @@ class Reader {
                       suggestion(words_[next], words_under(under)));
     }
     command_ = entry->command;
+    line_.word = entry->word;
     command_name_ = next > 0 ? words_[0] + " " + words_[1] : words_[0];
     ++next;
     if (command_ == Command::kExplain && next < words_.size()) {
@@ -364,6 +372,11 @@ std::string usage_text() {
          "                                           ask it no more, until closed or for a time\n"
          "  gatehouse breaker close UPSTREAM [TARGET]\n"
          "                                           ask it again\n"
+         "  gatehouse canary list [NAME] [--json]    canaries, and how they stand\n"
+         "  gatehouse canary start | pause | resume | promote | rollback NAME\n"
+         "                                           from the first step on | keep the share | go "
+         "on |\n"
+         "                                           all requests to the new side | none\n"
          "\n"
          "The configuration is " GATEHOUSE_CONFIG_FILE " unless -c names another.\n";
 }

@@ -40,6 +40,7 @@ struct CommandLine {
     kBreakerList,
     kBreakerOpen,
     kBreakerClose,
+    kCanary,
     kReference,
     kVersion,
     kBuild,
@@ -58,6 +59,7 @@ struct CommandLine {
   bool wait = true;                // -s quit, -s stop: until it is done
   std::string signal;              // the word after -s
   std::vector<uint64_t> versions;  // the numbers after config show, diff and rollback
+  std::string word;                // of canary: list, start, …
   std::vector<std::string> names;  // the words after commands that take names
   std::string period;              // breaker open: for how long
   ExplainRequest explain;

@@ -41,6 +41,12 @@ inline constexpr ControlCommand kControlCommands[] = {
     {"breaker_list", ControlRight::kRead},
     {"breaker_open", ControlRight::kChange},
     {"breaker_close", ControlRight::kChange},
+    {"canary_list", ControlRight::kRead},
+    {"canary_start", ControlRight::kChange},
+    {"canary_pause", ControlRight::kChange},
+    {"canary_resume", ControlRight::kChange},
+    {"canary_promote", ControlRight::kChange},
+    {"canary_rollback", ControlRight::kChange},
 };
 
 // Null where there is none of this name.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/breaker_commands.h"
+#include "core/canary_commands.h"
 #include "core/limit_commands.h"
 #include "core/sealed_bytes.h"
 
@@ -36,6 +37,12 @@ constexpr StateCommand kCommands[] = {
     {"breaker_list", &breaker_list_command},
     {"breaker_open", &breaker_open_command},
     {"breaker_close", &breaker_close_command},
+    {"canary_list", &canary_list_command},
+    {"canary_start", &canary_start_command},
+    {"canary_pause", &canary_pause_command},
+    {"canary_resume", &canary_resume_command},
+    {"canary_promote", &canary_promote_command},
+    {"canary_rollback", &canary_rollback_command},
 };
 
 // Room for the message around the object.

@@ -155,6 +155,55 @@ PlannedUpstream upstream_from_json(const Json& json) {
   return upstream;
 }
 
+Json canary_to_json(const PlannedCanary& canary) {
+  const CanaryRules& rules = canary.rules;
+  Json steps = Json::array();
+  for (const Percent& step : rules.steps) steps.push_back(step.hundredths);
+  return {{"name", canary.name},
+          {"route", canary.route},
+          {"fresh", canary.fresh},
+          {"stable", canary.stable},
+          {"steps", std::move(steps)},
+          {"interval", rules.interval.count()},
+          {"min_requests", rules.min_requests},
+          {"max_error_rate", rules.max_error_rate.hundredths},
+          {"over_stable", rules.over_stable},
+          {"max_latency", rules.max_latency},
+          {"pause", rules.on_failure == CanaryRules::OnFailure::kPause}};
+}
+
+PlannedCanary canary_from_json(const Json& json) {
+  PlannedCanary canary;
+  canary.name = text_at(json, "name");
+  canary.route = text_at(json, "route");
+  canary.fresh = text_at(json, "fresh");
+  canary.stable = text_at(json, "stable");
+  for (const std::string* name : {&canary.name, &canary.route, &canary.fresh, &canary.stable}) {
+    if (name->empty()) refuse("a canary without a name");
+  }
+  CanaryRules& rules = canary.rules;
+  uint64_t before = 0;
+  for (const Json& step : list_at(json, "steps")) {
+    if (!step.is_number_unsigned() || step.get<uint64_t>() <= before ||
+        step.get<uint64_t>() > kWholeShare) {
+      refuse("steps do not grow");
+    }
+    before = step.get<uint64_t>();
+    rules.steps.push_back(Percent{static_cast<uint32_t>(before)});
+  }
+  if (rules.steps.empty() || rules.steps.size() > kCanaryStepsMax) refuse("no steps, or too many");
+  rules.interval = duration_at(json, "interval", 1);
+  rules.min_requests = number_at(json, "min_requests", 1, UINT32_MAX);
+  rules.max_error_rate.hundredths =
+      static_cast<uint32_t>(number_at(json, "max_error_rate", 0, kWholeShare));
+  rules.over_stable = json.at("over_stable").get<bool>();
+  rules.max_latency = json.at("max_latency").get<double>();
+  if (!(rules.max_latency >= 0)) refuse("max_latency is no number that it can be");
+  rules.on_failure = json.at("pause").get<bool>() ? CanaryRules::OnFailure::kPause
+                                                  : CanaryRules::OnFailure::kRollback;
+  return canary;
+}
+
 TrafficPlan plan_from_json(const Json& json) {
   if (json.at("version").get<int>() != kVersion) refuse("another version");
   TrafficPlan plan;
@@ -162,6 +211,11 @@ TrafficPlan plan_from_json(const Json& json) {
   plan.capacity.members = static_cast<uint32_t>(number_at(json, "members", 1, kMembersMax));
   for (const Json& entry : list_at(json, "upstreams")) {
     plan.upstreams.push_back(upstream_from_json(entry));
+  }
+  // A master of the version before, whose program has just been replaced on disk, sends none.
+  if (!json.contains("canaries")) return plan;
+  for (const Json& entry : list_at(json, "canaries")) {
+    plan.canaries.push_back(canary_from_json(entry));
   }
   return plan;
 }
@@ -186,10 +240,13 @@ std::string traffic_plan_to_json(const TrafficPlan& plan) {
                            {"every", upstream.discover.every.count()},
                            {"path", upstream.discover.path}}}});
   }
+  Json canaries = Json::array();
+  for (const PlannedCanary& canary : plan.canaries) canaries.push_back(canary_to_json(canary));
   const Json json = {{"version", kVersion},
                      {"lists", plan.capacity.lists},
                      {"members", plan.capacity.members},
-                     {"upstreams", std::move(upstreams)}};
+                     {"upstreams", std::move(upstreams)},
+                     {"canaries", std::move(canaries)}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

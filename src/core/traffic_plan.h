@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/canary.h"
 #include "core/member_lists.h"
 #include "core/result.h"
 #include "core/sockets.h"
@@ -86,9 +87,20 @@ struct PlannedUpstream {
   friend bool operator==(const PlannedUpstream&, const PlannedUpstream&) = default;
 };
 
+// [canary]: upstreams are named as in the metrics.
+struct PlannedCanary {
+  std::string name;
+  std::string route;
+  std::string fresh;
+  std::string stable;
+  CanaryRules rules;
+  friend bool operator==(const PlannedCanary&, const PlannedCanary&) = default;
+};
+
 struct TrafficPlan {
   MemberCapacity capacity;
   std::vector<PlannedUpstream> upstreams;
+  std::vector<PlannedCanary> canaries;
 };
 
 inline constexpr size_t kTrafficPlanMax = size_t{32} << 20;  // bytes of JSON

@@ -52,7 +52,7 @@ struct alignas(64) TrafficRow {
   // Changed often, where the upstream uses them.
   std::atomic<uint64_t> latency;         // peak EWMA
   std::atomic<uint64_t> concurrency[3];  // the adaptive limit of an upstream
-  std::atomic<uint64_t> share;           // what a canary has set for a split
+  std::atomic<uint64_t> share;           // what a canary has set for a split (core/canary)
   std::atomic<uint64_t> settings;        // what the configuration says, for who lists targets
   std::atomic<uint64_t> spare[2];
 

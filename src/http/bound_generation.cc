@@ -105,7 +105,8 @@ Result<void> GenerationBinder::bind_cells(Generation& generation) {
   }
   for (const auto& route : generation.routes()) {
     route->cells = &metrics_->cells(row, SeriesKind::kRoute, route->name);
-    if (route->split != nullptr) route->split->bind(worker_.shared.secret());
+    if (route->split == nullptr) continue;
+    if (Result<void> done = route->split->bind(worker_.shared, row, *metrics_); !done) return done;
   }
   for (const auto& listener : generation.listeners()) {
     listener->cells = &metrics_->cells(row, SeriesKind::kListener, listener->name);

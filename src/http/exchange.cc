@@ -83,6 +83,7 @@ void Exchange::reset() {
   capture_count = 0;
   target = nullptr;
   target_set.reset();
+  upstream_cells = nullptr;
   tries = 0;
   target_reused = false;
   upstream_bytes_in = upstream_bytes_out = 0;

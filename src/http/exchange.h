@@ -28,6 +28,7 @@ class Generation;
 class Stream;
 class TargetLease;
 class Worker;
+struct SeriesCells;
 struct Listener;
 struct Route;
 struct UpstreamTarget;
@@ -107,6 +108,8 @@ class Exchange {
   // The try that gave (or failed to give) the response.
   const UpstreamTarget* target = nullptr;
   TargetSetRef target_set;  // what `target` is of
+  // Where an exchange counts that a split has given to an upstream, and no target was tried.
+  SeriesCells* upstream_cells = nullptr;
   uint8_t tries = 0;
   bool target_reused = false;  // over a kept-alive connection
   uint64_t upstream_bytes_in = 0;

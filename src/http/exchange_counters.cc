@@ -24,7 +24,10 @@ void count_exchange(const Exchange& exchange) {
   count(exchange.worker->pool_cells());
   count(*exchange.listener->cells);
   count(*exchange.route->cells);
-  if (exchange.target == nullptr) return;
+  if (exchange.target == nullptr) {
+    if (exchange.upstream_cells != nullptr) count(*exchange.upstream_cells);
+    return;
+  }
 
   SeriesCells& target = *exchange.target->cells;
   const int64_t upstream_latency =

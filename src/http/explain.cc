@@ -305,6 +305,12 @@ class Explanation {
       report_.add(1, "side", text, place(section, section.origin_of(kRouteTable, "upstream")));
     }
     if (!split.conf().cookie.empty()) report_.add(1, "sticky", "cookie " + split.conf().cookie);
+    if (const SplitCanary* canary = split.canary()) {
+      report_.add(1, "canary",
+                  fmt::format("{}: the agent sets the share of {} (gatehouse canary list)",
+                              canary->section->name(), canary->fresh->name),
+                  place(*canary->section, canary->section->origin()));
+    }
     std::vector<const Upstream*> shown;
     for (const Upstream* upstream : split.upstreams()) {
       if (std::find(shown.begin(), shown.end(), upstream) != shown.end()) continue;

@@ -9,6 +9,7 @@
 
 #include "core/log_conf.h"
 #include "core/process_conf.h"
+#include "http/canary_conf.h"
 #include "http/health_conf.h"
 #include "http/proxy.h"
 #include "http/router.h"
@@ -46,6 +47,7 @@ class GenerationBuilder {
     }
     add_upstreams();
     add_listeners();
+    find_canaries();
     add_routes();
     link_fallbacks();
     build_routers();
@@ -65,6 +67,7 @@ class GenerationBuilder {
   const Upstream* find_upstream(std::string_view name) const;
   const Upstream* inline_upstream(const ConfigSection& section, const std::string& url);
   const Upstream* route_upstream(const ConfigSection& section, const std::string& name);
+  void find_canaries();
   void add_upstream_action(Route& route);
   void add_listeners();
   void check_sockets();
@@ -85,6 +88,7 @@ class GenerationBuilder {
     std::string name;
   };
   std::vector<Fallback> fallbacks_;
+  std::unordered_map<std::string_view, const ConfigSection*> canaries_;  // by route
   std::unordered_map<std::string_view, Listener*> listeners_;
   std::unordered_map<const Listener*, std::vector<const Route*>> routes_of_;
 };
@@ -425,25 +429,79 @@ const Upstream* GenerationBuilder::route_upstream(const ConfigSection& section,
   return nullptr;
 }
 
+// REQUIRES: all upstreams are there.
+void GenerationBuilder::find_canaries() {
+  const bool agent = config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable).agent;
+  std::vector<std::string_view> routes;
+  for (const ConfigSection& route : config().sections("route")) routes.push_back(route.name());
+  std::vector<std::string_view> upstreams;
+  for (const auto& upstream : upstreams_) upstreams.push_back(upstream.first);
+  for (const ConfigSection& section : config().sections("canary")) {
+    if (section.is_broken()) continue;
+    const auto& conf = section.get<CanaryConf>(kCanaryTable);
+    if (!agent) {
+      section.report(errors_, kCanaryTable, {},
+                     "the agent does that, and [gatehouse] agent is off");
+    }
+    const ConfigSection* route = config().find("route", conf.route);
+    if (route == nullptr) {
+      section.report(errors_, kCanaryTable, "route", "there is no [route " + conf.route + "]",
+                     suggestion(conf.route, routes, "the name of a [route]"));
+    }
+    const Upstream* fresh = find_upstream(conf.upstream);
+    if (fresh == nullptr) {
+      section.report(errors_, kCanaryTable, "upstream",
+                     "there is no [upstream " + conf.upstream + "]",
+                     suggestion(conf.upstream, upstreams, "the name of an [upstream]"));
+    }
+    if (route == nullptr || fresh == nullptr) continue;
+    const RouteUpstream& wanted = route->get<RouteConf>(kRouteTable).upstream;
+    if (wanted.empty()) {
+      section.report(errors_, kCanaryTable, "route",
+                     route->label() + " hands its requests to no upstream");
+      continue;
+    }
+    if (const Result<RouteUpstream> both = with_canary(wanted, conf.upstream); !both) {
+      section.report(errors_, kCanaryTable, "upstream", both.error().message,
+                     "the route's upstream: " + ValueType<RouteUpstream>::format(wanted));
+      continue;
+    }
+    const auto [other, is_new] = canaries_.emplace(route->name(), &section);
+    if (is_new) continue;
+    section.report(errors_, kCanaryTable, "route", "a route has one canary at a time",
+                   "first: " + other->second->where(other->second->origin()));
+  }
+}
+
 void GenerationBuilder::add_upstream_action(Route& route) {
   const ConfigSection& section = *route.section;
-  const RouteUpstream& wanted = route.conf->upstream;
+  RouteUpstream wanted = route.conf->upstream;
+  SplitCanary canary;
+  if (const auto found = canaries_.find(route.name); found != canaries_.end()) {
+    canary.section = found->second;
+    const std::string& fresh = canary.section->get<CanaryConf>(kCanaryTable).upstream;
+    canary.fresh = find_upstream(fresh);
+    canary.row_name = canary_row_name(canary.section->name(), route.name, fresh);
+    wanted = *with_canary(wanted, fresh);
+  }
   std::vector<const Upstream*> sides;
   for (const SplitSide& side : wanted.sides) {
     sides.push_back(route_upstream(section, side.upstream));
     if (sides.back() == nullptr) return;
-  }
-  if (sides.size() == 1) {
-    route.action.function = &proxy_action;
-    route.action.state = sides[0];
-  } else {
-    route.split = std::make_unique<UpstreamSplit>(wanted, sides, route.conf->sticky_secret);
-    route.action.function = &split_action;
-    route.action.state = route.split.get();
+    if (!side.condition && sides.back() != canary.fresh) canary.stable = sides.back();
   }
   route.action.name = "upstream";
   route.action.detail = ValueType<RouteUpstream>::format(wanted);
   route.action.origin = section.origin_of(kRouteTable, "upstream");
+  if (sides.size() == 1) {
+    route.action.function = &proxy_action;
+    route.action.state = sides[0];
+    return;
+  }
+  route.split = std::make_unique<UpstreamSplit>(std::move(wanted), std::move(sides),
+                                                route.conf->sticky_secret, std::move(canary));
+  route.action.function = &split_action;
+  route.action.state = route.split.get();
 }
 
 void GenerationBuilder::compile(Route& route) {
@@ -561,6 +619,9 @@ Schema make_schema(std::span<const Module* const> modules) {
   schema.add_section("route", NameRule::kRequired,
                      "Which requests are meant, and what is done with them.");
   schema.add_table(&kRouteTable);
+  schema.add_section("canary", NameRule::kRequired,
+                     "A new upstream that gets a growing share of a route's requests.");
+  schema.add_table(&kCanaryTable);
   schema.add_section("log", NameRule::kRequired,
                      "A file that gets a line for each exchange of the routes that name it.");
   schema.add_table(&kLogTable);

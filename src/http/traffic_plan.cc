@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/process_conf.h"
+#include "http/canary_conf.h"
 #include "http/health_conf.h"
 #include "http/upstream_conf.h"
 
@@ -60,6 +61,13 @@ TrafficPlan traffic_plan_of(const Generation& generation, const NameTable& names
         planned.discover.kind != Discovery::Kind::kNone) {
       plan.upstreams.push_back(std::move(planned));
     }
+  }
+  for (const auto& route : generation.routes()) {
+    const SplitCanary* canary = route->split != nullptr ? route->split->canary() : nullptr;
+    if (canary == nullptr) continue;
+    const auto& rules = canary->section->get<CanaryConf>(kCanaryTable);
+    plan.canaries.push_back({canary->section->name(), route->name, canary->fresh->name,
+                             canary->stable->name, rules.rules()});
   }
   return plan;
 }

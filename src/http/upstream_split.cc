@@ -16,7 +16,6 @@
 namespace gatehouse {
 namespace {
 
-constexpr uint32_t kWhole = 10'000;
 constexpr size_t kHalf = kSplitCookieSize / 2;
 
 // The finalizer of MurmurHash3: every bit of the input moves about half of the output's.
@@ -76,7 +75,7 @@ uint64_t split_identity(std::string_view upstream) {
 size_t split_by_draw(std::span<const SplitWeight> sides, uint64_t draw) {
   uint64_t total = 0;
   for (const SplitWeight& side : sides) total += side.share;
-  assert(total > 0 && total <= kSplitSidesMax * kWhole);
+  assert(total > 0 && total <= kSplitSidesMax * kWholeShare);
   // The upper 32 bits are enough: what they leave uneven is below one in 400,000.
   auto place = static_cast<int64_t>((draw >> 32) * total >> 32);
   size_t i = 0;
@@ -116,28 +115,54 @@ std::optional<uint64_t> read_split_cookie(HashKey key, std::string_view name,
   return point;
 }
 
-UpstreamSplit::UpstreamSplit(const RouteUpstream& conf, std::vector<const Upstream*> upstreams,
-                             std::string_view secret)
-    : conf_(conf), upstreams_(std::move(upstreams)), secret_(secret) {
+UpstreamSplit::UpstreamSplit(RouteUpstream conf, std::vector<const Upstream*> upstreams,
+                             std::string_view secret, SplitCanary canary)
+    : conf_(std::move(conf)),
+      upstreams_(std::move(upstreams)),
+      secret_(secret),
+      canary_(std::move(canary)) {
   for (uint32_t i = 0; i < conf_.sides.size(); ++i) {
     const SplitSide& side = conf_.sides[i];
     if (side.condition) {
       asked_.push_back(i);
       continue;
     }
+    if (upstreams_[i] == canary_.fresh) fresh_ = dealt_.size();
     dealt_.push_back(i);
     weights_.push_back(
-        {split_identity(side.upstream), side.share ? side.share->hundredths : kWhole});
+        {split_identity(side.upstream), side.share ? side.share->hundredths : kWholeShare});
   }
 }
 
-void UpstreamSplit::bind(const std::array<uint8_t, 16>& segment_secret) {
+UpstreamSplit::~UpstreamSplit() {
+  if (row_ != nullptr) table_->release(worker_row_, row_index_);
+}
+
+void UpstreamSplit::bind_key(const std::array<uint8_t, 16>& segment_secret) {
   if (secret_.empty()) {
     key_ = HashKey::from_bytes(segment_secret);
     return;
   }
   key_.low = siphash<2, 4>({0, 0}, secret_.data(), secret_.size());
   key_.high = siphash<2, 4>({0, 1}, secret_.data(), secret_.size());
+}
+
+Result<void> UpstreamSplit::bind(SharedMemory& shared, uint32_t worker_row, Metrics& metrics) {
+  bind_key(shared.secret());
+  for (const Upstream* upstream : upstreams_) {
+    cells_.push_back(&metrics.cells(worker_row, SeriesKind::kUpstream, upstream->name));
+  }
+  if (canary() == nullptr) return {};
+  Result<std::unique_ptr<TrafficTable>> table = TrafficTable::open(shared);
+  if (!table) return table.error();
+  if (Result<void> column = (*table)->open_column(worker_row); !column) return column.error();
+  const Result<uint32_t> index = (*table)->hold(worker_row, TrafficKind::kSplit, canary_.row_name);
+  if (!index) return index.error();
+  table_ = std::move(*table);
+  worker_row_ = worker_row;
+  row_index_ = *index;
+  row_ = &table_->row(*index);
+  return {};
 }
 
 const SplitSide* UpstreamSplit::side_by_condition(const FieldList& fields) const {
@@ -150,13 +175,27 @@ const SplitSide* UpstreamSplit::side_by_condition(const FieldList& fields) const
 const Upstream& UpstreamSplit::choose(Exchange& exchange) const {
   if (!asked_.empty()) {
     if (const SplitSide* side = side_by_condition(exchange.request.fields)) {
-      return *upstreams_[static_cast<size_t>(side - conf_.sides.data())];
+      return chosen(exchange, static_cast<size_t>(side - conf_.sides.data()));
     }
   }
-  if (dealt_.size() == 1) return *upstreams_[dealt_[0]];
-  const size_t dealt = conf_.cookie.empty() ? split_by_draw(weights_, next_random())
-                                            : split_by_point(weights_, point_of(exchange));
-  return *upstreams_[dealt_[dealt]];
+  if (dealt_.size() == 1) return chosen(exchange, dealt_[0]);
+  if (row_ == nullptr) return chosen(exchange, dealt_[deal(exchange, weights_)]);
+  // The other of the two sides has the rest.
+  SplitWeight now[2] = {weights_[0], weights_[1]};
+  const uint64_t word = row_->share.load(std::memory_order_relaxed);
+  now[fresh_].share = canary_share(word, weights_[fresh_].share);
+  now[1 - fresh_].share = kWholeShare - now[fresh_].share;
+  return chosen(exchange, dealt_[deal(exchange, now)]);
+}
+
+size_t UpstreamSplit::deal(Exchange& exchange, std::span<const SplitWeight> weights) const {
+  if (conf_.cookie.empty()) return split_by_draw(weights, next_random());
+  return split_by_point(weights, point_of(exchange));
+}
+
+const Upstream& UpstreamSplit::chosen(Exchange& exchange, size_t side) const {
+  if (!cells_.empty()) exchange.upstream_cells = cells_[side];
+  return *upstreams_[side];
 }
 
 uint64_t UpstreamSplit::point_of(Exchange& exchange) const {

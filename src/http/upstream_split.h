@@ -17,13 +17,18 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/canary.h"
+#include "core/config.h"
 #include "core/keyed_hash.h"
+#include "core/metrics.h"
+#include "core/shared_memory.h"
 #include "core/task.h"
 #include "http/exchange.h"
 #include "http/split_conf.h"
@@ -52,15 +57,30 @@ void write_split_cookie(HashKey key, std::string_view name, uint64_t point,
 std::optional<uint64_t> read_split_cookie(HashKey key, std::string_view name,
                                           std::string_view value);
 
+// A canary of the route: its share is in shared memory (core/canary.h).
+struct SplitCanary {
+  const ConfigSection* section = nullptr;  // [canary]
+  const Upstream* fresh = nullptr;
+  const Upstream* stable = nullptr;
+  std::string row_name;
+};
+
 class UpstreamSplit {
  public:
-  // Sides in the order of the configuration. `conf` has to outlive the split.
-  UpstreamSplit(const RouteUpstream& conf, std::vector<const Upstream*> upstreams,
-                std::string_view secret);
+  // `upstreams` are those of the sides, in their order. `secret`: see bind(). `canary`: where its
+  // `section` is set; there are two sides without a condition then, fresh and stable.
+  UpstreamSplit(RouteUpstream conf, std::vector<const Upstream*> upstreams, std::string_view secret,
+                SplitCanary canary = {});
+  ~UpstreamSplit();
+  UpstreamSplit(const UpstreamSplit&) = delete;
+  UpstreamSplit& operator=(const UpstreamSplit&) = delete;
 
-  // Makes it ready for a worker: cookies get their key, which is `secret` of the configuration
-  // where there is one.
-  void bind(const std::array<uint8_t, 16>& segment_secret);
+  // Makes it ready for a worker. Cookies get their key: from the secret of the configuration, where
+  // there is one, else from that of the segment.
+  void bind_key(const std::array<uint8_t, 16>& segment_secret);
+  // Holds the canary's row, where there is a canary; the destructor lets go of it. `metrics` are
+  // those of the calling thread.
+  Result<void> bind(SharedMemory& shared, uint32_t worker_row, Metrics& metrics);
 
   // The side that takes the exchange; a sticky client that has no cookie yet gets one.
   const Upstream& choose(Exchange& exchange) const;
@@ -69,19 +89,31 @@ class UpstreamSplit {
   const SplitSide* side_by_condition(const FieldList& fields) const;
 
   const RouteUpstream& conf() const { return conf_; }
+  // Null where there is none.
+  const SplitCanary* canary() const { return canary_.section != nullptr ? &canary_ : nullptr; }
   // In the order of conf().sides.
   std::span<const Upstream* const> upstreams() const { return upstreams_; }
 
  private:
   uint64_t point_of(Exchange& exchange) const;
+  size_t deal(Exchange& exchange, std::span<const SplitWeight> weights) const;
+  const Upstream& chosen(Exchange& exchange, size_t side) const;
 
-  const RouteUpstream& conf_;
+  const RouteUpstream conf_;
   std::vector<const Upstream*> upstreams_;
   std::vector<uint32_t> asked_;       // numbers of the sides with a condition
   std::vector<uint32_t> dealt_;       // of the others
   std::vector<SplitWeight> weights_;  // in the order of dealt_
   std::string secret_;
   HashKey key_;
+  SplitCanary canary_;
+  size_t fresh_ = 0;  // the canary's new side, in weights_
+  // Of the worker.
+  std::vector<SeriesCells*> cells_;  // of the upstreams, by side
+  std::unique_ptr<TrafficTable> table_;
+  uint32_t worker_row_ = 0;
+  uint32_t row_index_ = 0;
+  const TrafficRow* row_ = nullptr;  // the canary's; null: none is held
 };
 
 // An ActionFunction; `state` is the route's UpstreamSplit.

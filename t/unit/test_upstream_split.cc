@@ -105,7 +105,7 @@ struct Compiled {
     std::array<uint8_t, 16> bytes{};
     bytes.fill(secret);
     for (const auto& route : generation->routes()) {
-      if (route->split != nullptr) route->split->bind(bytes);
+      if (route->split != nullptr) route->split->bind_key(bytes);
     }
   }
   const UpstreamSplit& split(const std::string& route) const {

@@ -103,5 +103,6 @@ def kills(folder, targets, *, workers, times, age=5.2, pause=0.0):
         assert third["statuses"].get(200, 0) <= evicted, (third, evicted)
         gateway.reload()
     return (f"{killer.kills} kills of {workers} workers in {took:.0f} s, {killer.connections} connections died"
-            f" with them; {total['ok']} requests served, {failures(total)} not (a target fails and its breaker opens); afterwards"
-            f" nothing was in flight, {again['statuses'].get(200, 0)} of {keys * 3} admissions were left and given out once")
+            f" with them; {total['ok']} requests served, {failures(total)} not (a target fails and its breaker"
+            f" opens); afterwards nothing was in flight, {again['statuses'].get(200, 0)} of {keys * 3}"
+            " admissions were left and given out once")

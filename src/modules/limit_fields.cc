@@ -10,8 +10,14 @@ namespace {
 
 constexpr int64_t kSecondUs = 1'000'000;
 
+// A bucket's moments are rounded up to the microsecond: that must not make two seconds of one. The
+// way back to the client takes longer than the millisecond that is passed over.
+constexpr int64_t kPassedOverUs = 1'000;
+
 uint64_t seconds_up(int64_t us) {
-  return us <= 0 ? 0 : static_cast<uint64_t>((us + kSecondUs - 1) / kSecondUs);
+  if (us <= 0) return 0;
+  return static_cast<uint64_t>((std::max<int64_t>(us - kPassedOverUs, 1) + kSecondUs - 1) /
+                               kSecondUs);
 }
 
 // Not fmt: a refusal has to be cheap.

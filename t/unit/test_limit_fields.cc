@@ -52,7 +52,8 @@ Test(limit_fields, a_state_says_what_is_left_and_until_when) {
   cr_assert(limit_take(rule, count, kStart, 3));
   expect(told(), "\"a\";r=0;t=1");
   cr_expect_eq(retry_seconds(0), 1);
-  cr_expect_eq(retry_seconds(1'000'001), 2);
+  cr_expect_eq(retry_seconds(1'000'001), 1);
+  cr_expect_eq(retry_seconds(1'010'000), 2);
 }
 
 // Declared in http/exchange.h; limits of concurrency are what it is for.

@@ -35,6 +35,29 @@ bool is_idempotent(Method method);
 // How an upload ended.
 enum class UploadEnd : uint8_t { kComplete, kClientFailed, kUpstreamFailed };
 
+// A second try beside another one; see proxy_hedge.cc.
+struct HedgedTry {
+  TargetLease lease;
+  std::unique_ptr<UpstreamConnection> connection;
+  Moment started;
+  bool reused = false;
+  // Ends where an answer begins, or with why none does. Behind what it uses: it goes first.
+  Task<Reason> asking;
+};
+
+// What only an exchange needs whose upstream has a policy.
+struct PolicyPart {
+  UpstreamPass pass;
+  TargetLease next;  // of the next try, where it is known already
+  std::unique_ptr<HedgedTry> other;
+  std::string kept;  // pieces of the request's body before the present one, for another try
+  const Upstream* fallback = nullptr;
+  uint32_t retries = 0;
+  bool pause = false;  // the next try goes to a target that has just failed
+  bool again = false;  // the answer was dropped: `next` or `other` is tried
+  bool hedged = false;
+};
+
 class Proxy {
  public:
   Proxy(Exchange& exchange, const Upstream& upstream)
@@ -112,14 +135,6 @@ class Proxy {
   bool use_fallback(Reason why);
 
   // proxy_hedge.cc
-  struct HedgedTry {
-    TargetLease lease;
-    std::unique_ptr<UpstreamConnection> connection;
-    Moment started;
-    bool reused = false;
-    // Ends where an answer begins, or with why none does. Behind what it uses: it goes first.
-    Task<Reason> asking;
-  };
   bool may_hedge() const;
   // Waits for an answer; after a while at a second target, too. Afterwards lease_ and connection_
   // are those of the one that answers, or failed with what is returned.
@@ -149,20 +164,8 @@ class Proxy {
   TargetLease lease_;  // of the present try
   std::unique_ptr<UpstreamConnection> connection_;
   uint32_t connects_failed_ = 0;
-  bool tried_ = false;  // a try has begun
-  // What only an exchange with a policy needs; it is there exactly where policy_ is.
-  struct Extra {
-    UpstreamPass pass;
-    TargetLease next;  // of the next try, where it is known already
-    std::unique_ptr<HedgedTry> other;
-    std::string kept;  // pieces of the request's body before piece_, for another try
-    const Upstream* fallback = nullptr;
-    uint32_t retries = 0;
-    bool pause = false;  // the next try goes to a target that has just failed
-    bool again = false;  // the answer was dropped: `next` or `other` is tried
-    bool hedged = false;
-  };
-  std::optional<Extra> extra_;
+  bool tried_ = false;               // a try has begun
+  std::optional<PolicyPart> extra_;  // there is one exactly where policy_ is
 
   // The request's side of the present try.
   BodyPiece piece_;              // the last piece read from the client

@@ -23,8 +23,8 @@ constexpr uint32_t kQuietLooks = 50;
 constexpr uint32_t kTrimPause = 10;
 
 uint64_t page_size() {
-  static const auto size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return size;
+  static const auto kSize = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return kSize;
 }
 
 }  // namespace

@@ -116,7 +116,8 @@ bool Agent::run() {
                                std::memory_order_relaxed);
   const Moment end = state.loop->now() + kFinishTimeout;
   const auto idle = [&] {
-    return state.checking->idle() && state.disk->idle() && state.packing->idle();
+    return state.checking->idle() && state.disk->idle() && state.packing->idle() &&
+           state.traffic->idle();
   };
   for (const auto& thread : {&state.checking, &state.disk, &state.packing}) (*thread)->cancel();
   // The tick wakes the loop at least once a second.

@@ -72,8 +72,9 @@ void TrafficDuty::turn() {
       Result<MemberLists> lists = MemberLists::open(shared_, plan_.capacity);
       if (lists) {
         lists_.emplace(std::move(*lists));
-      } else {
-        GH_LOG(kError, "health checks and discovery: {}", lists.error().message);
+      } else if (problem_ != lists.error().message) {
+        problem_ = lists.error().message;
+        GH_LOG(kError, "no health checks, no discovery: {}", problem_);
       }
     }
     on_duty_ = lists_ && lists_->claim_writing(shared_);
@@ -352,6 +353,7 @@ nlohmann::json TrafficDuty::status() const {
   }
   return {
       {"on_duty", on_duty_},
+      {"error", on_duty_ ? std::string() : problem_},
       {"health", std::move(targets)},
       {"names", std::move(names)},
       {"files", std::move(files)},

@@ -40,6 +40,8 @@ class TrafficDuty {
   void serve(TrafficPlan plan, TargetDiscovery::Settings settings, const std::string& state);
 
   bool on_duty() const { return on_duty_; }
+  // Nothing is being read or written on the thread beside the loop.
+  bool idle() const { return reading_->idle(); }
   // ---- Registrations; REQUIRES: on_duty() ----
   // Empty where the upstream takes registrations, or why it does not.
   std::string why_no_registrations(const std::string& upstream) const;
@@ -83,6 +85,7 @@ class TrafficDuty {
   uint64_t published_ = 0;
   bool on_duty_ = false;
   bool applied_ = true;
+  std::string problem_;  // that keeps it from its duty
   Timer timer_;
 };
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from dns_server import DnsServer
-from gateway import proxy_config
+from gateway import proxy_config, run_gatehouse
 from peers import Gone, response_bytes
 from traffic_agent import watched
 from waiting import eventually
@@ -250,3 +250,31 @@ def test_without_an_agent_the_last_list_serves_on(gateway, upstream, place):
     gate.send_signal(9, old)
     eventually(lambda: gate.workers() and gate.worker != old, "another worker")
     assert [gate.get("/").status for _ in range(5)] == [200] * 5
+
+
+def test_over_an_upgrade(gateway, upstream, place):
+    """Two agents for a while: the new one takes the duty over when the old one has ended."""
+    app = App(upstream, "app")
+    gate = watched(gateway, LISTENER + f"[upstream app]\ndiscover = api\nhealth = GET /health {FAST}\n",
+                   agent=f"state = {place}/state\napi_token = {place}/token\n", workers=2)
+    path = f"/v1/upstreams/app/targets/{app.address}"
+    assert gate.agent("PUT", path, {"lease": "1h"}, token=TOKEN)[0] == 201
+    eventually(lambda: gate.get("/").status == 200, "the target is used")
+    gate.gate.gateway.sent = None
+    old = gate.pid
+    load = Load(gate, clients=2)
+    done = run_gatehouse("upgrade", "--control", gate.path)
+    assert done.returncode == 0, done.stderr
+    new = eventually(lambda: gate.status()["pid"] != old and gate.status()["pid"], "the new master")
+    try:
+        load.end()
+        eventually(lambda: gate.log().count("checking and discovering targets") == 2, gate.log)
+        eventually(lambda: gate.status()["agent"]["state"] == "ready", "the agent is ready")
+        eventually(lambda: gate.agent("GET", path, token=TOKEN)[0] == 200, "it knows the registration")
+        gate.wait_health("app/" + app.address, "up")
+        app.healthy = False
+        gate.wait_health("app/" + app.address, "down")
+    finally:
+        os.kill(new, signal.SIGQUIT)
+        eventually(lambda: not os.path.exists(f"/proc/{new}"), "the new master ends")
+        gate.gate.gateway.wait_exit()

@@ -58,6 +58,9 @@ class Load:
                 self.answers.append((time.monotonic(), answer.status, answer.body.decode()))
                 if answer.status != 200:
                     self.failures.append(answer.status)
+                if answer.get("Connection") == "close":
+                    client.close()
+                    client = self.gate.connect()
                 time.sleep(0.002)
             except (Gone, OSError) as error:
                 self.failures.append(error)

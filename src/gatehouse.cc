@@ -26,6 +26,7 @@
 #include "cli/register.h"
 #include "cli/signal.h"
 #include "cli/status.h"
+#include "cli/target.h"
 #include "core/config_source.h"
 #include "core/control_message.h"
 #include "core/log.h"
@@ -235,6 +236,11 @@ int run_command(const CommandLine& line) {
       return run_breaker(line);
     case Command::kCanary:
       return run_canary(line);
+    case Command::kTargetList:
+    case Command::kTargetDrain:
+    case Command::kTargetDisable:
+    case Command::kTargetEnable:
+      return run_target(line);
     case Command::kExplain: {
       if (line.running) return run_explain_running(line);
       Loaded loaded;

@@ -72,7 +72,10 @@ std::string metrics_text(SharedMemory& shared, const Metrics& metrics) {
   fmt::memory_buffer text;
   MetricsSnapshot snapshot = take_snapshot(metrics, wall_clock_us());
   const Result<std::unique_ptr<TrafficTable>> traffic = TrafficTable::open(shared);
-  if (traffic) snapshot.breakers = list_breakers(**traffic);
+  if (traffic) {
+    snapshot.breakers = list_breakers(**traffic);
+    snapshot.targets = report_targets(**traffic, static_cast<uint64_t>(monotonic_now().us / 1000));
+  }
   snapshot.limits = SharedLimit::list(shared);
   write_prometheus(snapshot, text);
   return fmt::to_string(text);

@@ -30,9 +30,11 @@ constexpr uint32_t kLimitCommands =
     bits(Command::kLimitList, Command::kLimitShow, Command::kLimitSet, Command::kLimitReset);
 constexpr uint32_t kRegisterCommands =
     bits(Command::kTargetRegister, Command::kTargetDeregister, Command::kTargetRegisterList);
+constexpr uint32_t kTargetCommands = bits(Command::kTargetList, Command::kTargetDrain,
+                                          Command::kTargetDisable, Command::kTargetEnable);
 // Those that speak with a running gateway.
 constexpr uint32_t kAsking = kConfigCommands | kLimitCommands | kRegisterCommands |
-                             kBreakerCommands |
+                             kBreakerCommands | kTargetCommands |
                              bits(Command::kCanary, Command::kSignal, Command::kStatus,
                                   Command::kExplain, Command::kUpgrade);
 constexpr uint32_t kReadingConfig = kAsking | bits(Command::kRun, Command::kTest, Command::kPrint);
@@ -72,6 +74,10 @@ constexpr CommandWord kCommandWords[] = {
     {"canary", "resume", Command::kCanary, 1, 1, "a canary"},
     {"canary", "promote", Command::kCanary, 1, 1, "a canary"},
     {"canary", "rollback", Command::kCanary, 1, 1, "a canary"},
+    {"target", "list", Command::kTargetList, 0, 1, "an upstream"},
+    {"target", "drain", Command::kTargetDrain, 2, 2, "an upstream, and a target of it"},
+    {"target", "disable", Command::kTargetDisable, 2, 2, "an upstream, and a target of it"},
+    {"target", "enable", Command::kTargetEnable, 2, 2, "an upstream, and a target of it"},
 };
 
 // Commands that are options.
@@ -106,7 +112,7 @@ constexpr Option kOptions[] = {
     {"--keep", "", bit(Command::kLimitSet), false,
      [](CommandLine& line, const std::string&) { line.keep = true; }},
     {"--json", "",
-     kConfigCommands | kLimitCommands | kRegisterCommands | kBreakerCommands |
+     kConfigCommands | kLimitCommands | kRegisterCommands | kBreakerCommands | kTargetCommands |
          bits(Command::kCanary, Command::kStatus, Command::kExplain),
      false, [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
     {"--no-wait", "", bit(Command::kSignal), false,
@@ -377,6 +383,11 @@ std::string usage_text() {
          "                                           from the first step on | keep the share | go "
          "on |\n"
          "                                           all requests to the new side | none\n"
+         "  gatehouse target list [UPSTREAM] [--json]\n"
+         "                                           targets, and whether they are used\n"
+         "  gatehouse target drain UPSTREAM TARGET   no new clients; sticky ones stay\n"
+         "  gatehouse target disable UPSTREAM TARGET no new requests\n"
+         "  gatehouse target enable UPSTREAM TARGET  use it again\n"
          "\n"
          "The configuration is " GATEHOUSE_CONFIG_FILE " unless -c names another.\n";
 }

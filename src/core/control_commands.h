@@ -47,6 +47,10 @@ inline constexpr ControlCommand kControlCommands[] = {
     {"canary_resume", ControlRight::kChange},
     {"canary_promote", ControlRight::kChange},
     {"canary_rollback", ControlRight::kChange},
+    {"target_list", ControlRight::kRead},
+    {"target_drain", ControlRight::kChange},
+    {"target_disable", ControlRight::kChange},
+    {"target_enable", ControlRight::kChange},
 };
 
 // Null where there is none of this name.

@@ -7,6 +7,7 @@
 #include "core/canary_commands.h"
 #include "core/limit_commands.h"
 #include "core/sealed_bytes.h"
+#include "core/target_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -43,6 +44,10 @@ constexpr StateCommand kCommands[] = {
     {"canary_resume", &canary_resume_command},
     {"canary_promote", &canary_promote_command},
     {"canary_rollback", &canary_rollback_command},
+    {"target_list", &target_list_command},
+    {"target_drain", &target_drain_command},
+    {"target_disable", &target_disable_command},
+    {"target_enable", &target_enable_command},
 };
 
 // Room for the message around the object.
@@ -91,6 +96,7 @@ void add_state_status(SharedMemory& shared, json& status) {
   status["shared_memory"] = {{"size", shared.size().count}, {"free", shared.free_bytes().count}};
   add_breaker_status(shared, status);
   status["limits"] = limit_status(shared);
+  add_target_status(shared, status);
 }
 
 }  // namespace gatehouse

@@ -303,7 +303,8 @@ const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
   upstream->name = target->text;
   upstream->origin = section.origin_of(kRouteTable, "upstream");
   upstream->conf = &config().defaults("upstream").get<UpstreamConf>(kUpstreamTable);
-  upstream->is_inline = upstream->plain = true;
+  upstream->is_inline = true;
+  upstream->plain = !upstream->conf->needs_rows();
   add_targets(*upstream, {*target}, nullptr, upstream->origin);
   add_policy(*upstream, config().defaults("upstream"));
   const Upstream* made = upstream.get();

@@ -14,6 +14,7 @@
 #include "core/breaker_commands.h"
 #include "core/metrics.h"
 #include "core/shared_limit.h"
+#include "core/target_report.h"
 #include "http/variables.h"
 
 namespace gatehouse {
@@ -29,6 +30,7 @@ struct MetricsSnapshot {
   WorkerCells worker_total;
   std::vector<ListedBreaker> breakers;  // set by the caller, from list_breakers()
   std::vector<ListedLimit> limits;      // set by the caller, from SharedLimit::list()
+  std::vector<TargetReport> targets;    // likewise, from report_targets()
 };
 
 MetricsSnapshot take_snapshot(const Metrics& metrics, int64_t now_us);

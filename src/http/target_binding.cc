@@ -54,7 +54,7 @@ Result<void> bind_target(const Upstream& upstream, UpstreamTarget& target, RowHo
   breaker_set_configured(*target.row,
                          upstream.policy != nullptr && upstream.policy->conf->breaker.rules.any());
   target.row->settings.store(
-      TargetSettings{target.weight, target.max_connections, target.backup}.pack(),
+      TargetSettings{target.weight, target.max_connections, target.backup, upstream.checked}.pack(),
       std::memory_order_relaxed);
   return {};
 }

@@ -9,30 +9,12 @@
 #include "core/keyed_hash.h"
 #include "core/metrics.h"
 #include "core/result.h"
+#include "core/target_report.h"
 #include "core/traffic_table.h"
 #include "http/row_holds.h"
 #include "http/upstream.h"
 
 namespace gatehouse {
-
-// What a target's row says of its configuration (TrafficRow::settings).
-struct TargetSettings {
-  uint32_t weight = 1;
-  uint32_t max_connections = 0;
-  bool backup = false;
-
-  // Bits: 0-15 weight, 16 backup, 32-63 max_connections. All zeros: nothing was said yet.
-  uint64_t pack() const {
-    return (weight & 0xffff) | uint64_t{backup} << 16 | uint64_t{max_connections} << 32;
-  }
-  static TargetSettings unpack(uint64_t word) {
-    TargetSettings settings;
-    settings.weight = static_cast<uint32_t>(word & 0xffff);
-    settings.backup = (word >> 16 & 1) != 0;
-    settings.max_connections = static_cast<uint32_t>(word >> 32);
-    return settings;
-  }
-};
 
 // The key that the values of the upstream's sticky cookies are made with.
 HashKey sticky_key(const UpstreamConf& conf, const SharedMemory& shared);

@@ -75,6 +75,7 @@ class TargetChooser {
   const BreakerRules* breaker_ = nullptr;  // of the targets; null: they have none
   BreakerPass pass_;                       // of the one whose place was taken
   bool open_ = false;                      // one was left out by its breaker
+  bool waited_ = false;                    // it is the first of the queue
   bool busy_ = false;                      // one was left out because it has its fill
   bool keep_cookie_ = false;               // its target is only busy
 };
@@ -99,6 +100,7 @@ void TargetChooser::follow_set() {
 }
 
 Choice TargetChooser::choose(bool waited) {
+  waited_ = waited;
   if (upstream_.plain) {
     UpstreamTarget* const target = choose_plain();
     return target != nullptr ? lease(*target) : Choice{};
@@ -352,7 +354,7 @@ Choice TargetChooser::none() const {
   Choice choice;
   if (busy_) {
     choice.why = Reason::kTargetsBusy;
-    choice.busy = upstream_.state->queue().size() < conf_.queue;
+    choice.busy = waited_ || upstream_.state->queue().size() < conf_.queue;
   } else if (open_) {
     choice.why = Reason::kCircuitOpen;
   }

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from failure_peers import PEERS
+from failure_peers import PEERS, GatehousePeer
 from fickle import WELL, Fickle
 from load_clients import LoadClient, describe
 
@@ -122,3 +122,11 @@ def test_failing_targets_beside_nginx_and_haproxy(targets, folder, report):
         assert errors[ours] <= min(errors[name] for name in others)
         assert slow[ours] <= min(slow[name] for name in others)
         assert seen[ours][0].errors == 0
+
+
+def test_failing_targets_without_the_agent(targets, folder, report):
+    """Nobody checks the targets then: breakers and retries do it."""
+    with GatehousePeer(folder, targets) as peer, peer.without_agent():
+        seen = suffer(peer, targets)
+    report("with the agent killed whenever there is one: " + table({"gatehouse": seen}))
+    assert sum(window.errors for window in seen) <= 2

@@ -75,3 +75,21 @@ def test_without_the_agent(folder, targets):
             eventually(lambda: targets[0].stats()["requests"] > 20, "the target is asked again")
             total = load.stop()
     assert failures(total) == 0, describe(total)
+
+
+def test_no_request_fails_when_a_target_is_drained(folder, targets):
+    for target in targets:
+        target.set("answer 200 delay 30")
+    with GatehousePeer(folder, targets) as gateway:
+        with LoadClient(gateway.port, connections=16, rate=0) as load:
+            eventually(lambda: targets[0].stats()["under_way"] > 0, "the target is asked")
+            done = gateway.command("target", "drain", "app", targets[0].address)
+            assert done.returncode == 0, done.stderr
+            eventually(lambda: targets[0].stats()["under_way"] == 0, "its last request is answered")
+            targets[0].reset()
+            time.sleep(0.3)
+            assert targets[0].stats()["requests"] == 0
+            targets[0].set("dead")      # nobody needs it any more
+            time.sleep(0.3)
+            total = load.stop()
+    assert failures(total) == 0, describe(total)

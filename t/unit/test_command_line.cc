@@ -48,6 +48,20 @@ Test(command_line, nothing_means_run_with_the_default_file) {
   cr_assert(parsed({"--config", "x"}).config == "x" && parsed({"-c", "x"}).config_given);
 }
 
+Test(command_line, canaries_are_named) {
+  const CommandLine list = parsed({"canary", "list", "--json"});
+  cr_assert(list.command == Command::kCanary && list.word == "list" && list.names.empty());
+  for (const char* word : {"start", "pause", "resume", "promote", "rollback"}) {
+    const CommandLine line = parsed({"canary", word, "beta"});
+    cr_assert(line.command == Command::kCanary && line.word == word);
+    cr_assert(line.names == std::vector<std::string>{"beta"});
+    refused({"canary", word});
+    refused({"canary", word, "beta", "gamma"});
+  }
+  refused({"canary"});
+  refused({"canary", "promot", "beta"});
+}
+
 Test(command_line, breakers_are_named) {
   const CommandLine list = parsed({"breaker", "list"});
   cr_expect(list.command == Command::kBreakerList && list.names.empty());

@@ -50,7 +50,11 @@ TrafficPlan full_plan() {
       "[upstream file]\ndiscover = file /x.json\n"
       "[upstream plain]\ntarget = http://10.0.0.9\n"
       "[route a]\nhost = a\nupstream = http://app.internal:3000\n"
-      "[route b]\nhost = b\nupstream = http://127.0.0.1:3000\n");
+      "[route b]\nhost = b\nupstream = http://127.0.0.1:3000\n"
+      "[route c]\nhost = c\nupstream = plain\n"
+      "[canary beta]\nroute = c\nupstream = checked\nsteps = 1% 100%\ninterval = 2s\n"
+      "min_requests = 7\nmax_error_rate = 3% over stable\nmax_latency = 1.5\n"
+      "on_failure = pause\n");
 }
 
 template <typename Change>
@@ -92,12 +96,31 @@ Test(traffic_plan, has_what_the_agent_needs_and_no_more) {
   cr_assert_eq(plan.upstreams[3].targets[0].last_known.format(), "10.0.0.7:3000");
 }
 
+Test(traffic_plan, has_the_canaries) {
+  const TrafficPlan plan = full_plan();
+  cr_assert_eq(plan.canaries.size(), 1);
+  const gatehouse::PlannedCanary& canary = plan.canaries[0];
+  cr_assert(canary.name == "beta" && canary.route == "c");
+  cr_assert(canary.fresh == "checked" && canary.stable == "plain");
+  const gatehouse::CanaryRules& rules = canary.rules;
+  cr_assert(rules.steps.size() == 2 && rules.steps[0].hundredths == 100);
+  cr_assert(rules.interval == gatehouse::Duration(2000) && rules.min_requests == 7);
+  cr_assert(rules.max_error_rate.hundredths == 300 && rules.over_stable);
+  cr_assert(rules.max_latency == 1.5);
+  cr_assert(rules.on_failure == gatehouse::CanaryRules::OnFailure::kPause);
+  // A master of the version before sends none.
+  Json json = Json::parse(traffic_plan_to_json(plan));
+  json.erase("canaries");
+  cr_assert(traffic_plan_from_json(json.dump())->canaries.empty());
+}
+
 Test(traffic_plan, comes_back_as_it_was) {
   const TrafficPlan plan = full_plan();
   const std::string json = traffic_plan_to_json(plan);
   Result<TrafficPlan> copy = traffic_plan_from_json(json);
   cr_assert(copy.ok(), "%s", copy.ok() ? "" : copy.error().message.c_str());
   cr_assert(copy->upstreams == plan.upstreams);
+  cr_assert(copy->canaries == plan.canaries);
   cr_assert_eq(copy->capacity.lists, 5);
   cr_assert_eq(traffic_plan_to_json(*copy), json);
 }
@@ -122,7 +145,20 @@ Test(traffic_plan, what_is_no_plan_is_refused) {
   cr_assert(refused([](Json& json) { json["upstreams"][0]["targets"][0]["address"] = "x"; }));
   cr_assert(refused([](Json& json) { json["upstreams"][0]["targets"][0]["last_known"] = 1; }));
   cr_assert(refused([](Json& json) { json["upstreams"][2]["discover"]["path"] = "x.json"; }));
+  cr_assert(refused([](Json& json) { json["canaries"][0]["steps"] = {100, 100}; }));
+  cr_assert(refused([](Json& json) { json["canaries"][0]["steps"] = {0}; }));
+  cr_assert(refused([](Json& json) { json["canaries"][0]["steps"] = {10'001}; }));
+  cr_assert(refused([](Json& json) { json["canaries"][0]["steps"] = Json::array(); }));
+  cr_assert(refused([](Json& json) { json["canaries"][0]["interval"] = 0; }));
+  cr_assert(refused([](Json& json) { json["canaries"][0]["max_latency"] = -1; }));
+  cr_assert(refused([](Json& json) { json["canaries"][0]["stable"] = ""; }));
   const Json whole = Json::parse(good);
+  for (const auto& [key, value] : whole["canaries"][0].items()) {
+    const std::string name = key;
+    cr_assert(refused([&](Json& json) { json["canaries"][0].erase(name); }), "%s", name.c_str());
+    cr_assert(refused([&](Json& json) { json["canaries"][0][name] = nullptr; }), "%s",
+              name.c_str());
+  }
   for (const char* part : {"health", "discover"}) {
     for (const auto& [key, value] : whole["upstreams"][0][part].items()) {
       const std::string name = key;

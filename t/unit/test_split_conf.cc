@@ -44,9 +44,9 @@ Test(split_conf, takes_shares_that_come_to_the_whole) {
 }
 
 Test(split_conf, takes_conditions) {
-  const RouteUpstream split =
-      good("users, next if header X-Beta: 1, next if header X-Any, old if cookie beta=no, "
-           "old if cookie any, odd if header X-Text: \"a, \\\"b\\\"\"");
+  const RouteUpstream split = good(
+      "users, next if header X-Beta: 1, next if header X-Any, old if cookie beta=no, "
+      "old if cookie any, odd if header X-Text: \"a, \\\"b\\\"\"");
   cr_assert_eq(split.sides.size(), 6u);
   cr_assert_eq(*split.sides[1].condition->value, "1");
   cr_assert(!split.sides[2].condition->value);

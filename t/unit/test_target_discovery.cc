@@ -149,9 +149,9 @@ Test(target_discovery, each_server_is_one_target) {
 }
 
 Test(target_discovery, files_are_read_strictly) {
-  Result<std::vector<Member>> members = members_from_json(
-      R"(["10.0.0.1", {"address":"unix:/run/a.sock","weight":9,"backup":true,)"
-      R"("version":"1","tags":["a","b"]}])");
+  Result<std::vector<Member>> members =
+      members_from_json(R"(["10.0.0.1", {"address":"unix:/run/a.sock","weight":9,"backup":true,)"
+                        R"("version":"1","tags":["a","b"]}])");
   cr_assert(members.ok(), "%s", members.ok() ? "" : members.error().message.c_str());
   cr_assert_eq(members->size(), 2);
   cr_assert_eq((*members)[0].address.format(), "10.0.0.1:80");

@@ -6,6 +6,7 @@
 
 #include "agent/agent_state.h"
 #include "agent/member_file.h"
+#include "core/json_text.h"
 #include "core/log.h"
 #include "core/sealed_bytes.h"
 #include "core/traffic_plan.h"
@@ -247,7 +248,7 @@ void Agent::State::history_list(const ControlRequest& request) {
         size_t bytes = 0;
         for (const HistoryVersion& version : *found) {
           nlohmann::json entry = version_json(version);
-          bytes += control_dump(entry).size() + 1;
+          bytes += json_to_text(entry).size() + 1;
           if (versions.size() == limit || bytes > kListBytes) break;
           versions.push_back(std::move(entry));
         }
@@ -299,7 +300,7 @@ void Agent::State::registration(const ControlRequest& request) {
     return traffic->remove_registration(upstream, *place, reply);
   }
   const std::string text = request.body.contains("registration")
-                               ? control_dump(request.body["registration"])
+                               ? json_to_text(request.body["registration"])
                                : std::string();
   Result<Registration> wanted = parse_registration(upstream, address, text);
   if (!wanted) return reply({400, {{"error", wanted.error().message}}});

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "agent/agent_state.h"
+#include "core/json_text.h"
 #include "core/state_commands.h"
 
 namespace gatehouse {
@@ -78,13 +79,13 @@ HttpStatus::Pages Agent::State::pages() {
       body["agent"]["traffic"] = traffic->status();
       body["agent"]["canaries"] = canaries->status();
       page.type = kJsonType;
-      page.body = control_dump(body, 2) + "\n";
+      page.body = json_to_text(body, 2) + "\n";
       answer(std::move(page));
     });
   };
   pages.api = [this](const HttpRequest& request, HttpStatus::Answer answer) {
     const ApiDone done = [answer = std::move(answer)](const ApiAnswer& told) {
-      answer({told.code, kJsonType, control_dump(told.body) + "\n"});
+      answer({told.code, kJsonType, json_to_text(told.body) + "\n"});
     };
     if (!request.local && api_token.empty()) {
       return done({403, {{"error", "[agent] api_token is not set: only over api_socket"}}});

@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/config_source.h"
+#include "core/json_text.h"
 #include "core/process_conf.h"
 #include "core/state_commands.h"
 
@@ -91,7 +92,7 @@ int print_refusal(const CommandLine& line, const ControlReply& reply) {
 }
 
 void print_json(const nlohmann::json& body) {
-  std::printf("%s\n", control_dump(body, 2).c_str());
+  std::printf("%s\n", json_to_text(body, 2).c_str());
 }
 
 }  // namespace gatehouse

@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/json_text.h"
+
 namespace gatehouse {
 namespace {
 
@@ -190,12 +192,14 @@ std::string check_answer_to_json(const CheckAnswer& answer) {
                      {"plan", plan_to_json(answer.plan)},
                      {"names", std::move(names)}};
   // Paths and errors may hold bytes that are no UTF-8; the master would say them with U+FFFD.
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json_to_text(json);
 }
 
 Result<CheckAnswer> check_answer_from_json(std::string_view json) {
+  const Result<Json> parsed = json_from_text(json);
+  if (!parsed) return Error{"a checker's answer is malformed: " + parsed.error().message};
   try {
-    return answer_from_json(Json::parse(json));
+    return answer_from_json(*parsed);
   } catch (const std::exception& problem) {
     return Error{std::string("a checker's answer is malformed: ") + problem.what()};
   }

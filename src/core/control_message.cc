@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/descriptor_passing.h"
+#include "core/json_text.h"
 
 namespace gatehouse {
 namespace {
@@ -216,7 +217,7 @@ Result<std::string> encode_control_message(const ControlMessage& message) {
   } else {
     whole["ok"] = message.ok;
   }
-  std::string bytes = control_dump(whole);
+  std::string bytes = json_to_text(whole);
   while (bytes.size() > kControlMessageMax) {
     std::string* text = longest_cuttable(whole);
     const size_t before = text == nullptr ? 0 : text->size();
@@ -225,7 +226,7 @@ Result<std::string> encode_control_message(const ControlMessage& message) {
       return Error{fmt::format("a control message of {} bytes is larger than the {} that one has",
                                bytes.size(), kControlMessageMax)};
     }
-    bytes = control_dump(whole);
+    bytes = json_to_text(whole);
   }
   if (Result<void> checked = check_limits(bytes); !checked) return checked.error();
   return bytes;
@@ -307,10 +308,6 @@ std::vector<std::string> control_texts(const json& object, std::string_view key)
     }
   }
   return texts;
-}
-
-std::string control_dump(const json& value, int indent) {
-  return value.dump(indent, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace gatehouse

@@ -94,7 +94,4 @@ const nlohmann::json& control_array(const nlohmann::json& object, std::string_vi
 // The strings in an array; what else is in it is left out.
 std::vector<std::string> control_texts(const nlohmann::json& object, std::string_view key);
 
-// JSON as text; never throws: what is not UTF-8 becomes U+FFFD. `indent` as json::dump() has it.
-std::string control_dump(const nlohmann::json& value, int indent = -1);
-
 }  // namespace gatehouse

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/clock.h"
+#include "core/json_text.h"
 #include "core/log.h"
 #include "core/master_process.h"
 #include "core/state_commands.h"
@@ -127,7 +128,7 @@ void Master::answer_explain(const ControlRequest& request) {
                                 generation->names, body)
                : Result<std::string>(source.error());
     const Json answer = text ? Json{{"text", *text}} : Json{{"error", text.error().message}};
-    return control_dump(answer);
+    return json_to_text(answer);
   };
   Result<ChildTask> child = ChildTask::start("explainer", generation->run_as, {config},
                                              monotonic_now() + kExplainTimeout, work);
@@ -148,11 +149,11 @@ void Master::watch_explanations(Moment now) {
     if (!*result) {
       reply = control_error(result->error().message);
     } else {
-      const Json answer = Json::parse(**result, nullptr, false);
-      if (answer.contains("text")) {
-        reply = control_ok(answer);
-      } else if (answer.contains("error")) {
-        reply = control_error(control_text(answer, "error"));
+      const Result<Json> answer = json_from_text(**result);
+      if (answer && answer->contains("text")) {
+        reply = control_ok(*answer);
+      } else if (answer && answer->contains("error")) {
+        reply = control_error(control_text(*answer, "error"));
       }
     }
     control_.reply(it->client, it->request, std::move(reply));

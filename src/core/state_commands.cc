@@ -5,6 +5,7 @@
 
 #include "core/breaker_commands.h"
 #include "core/canary_commands.h"
+#include "core/json_text.h"
 #include "core/limit_commands.h"
 #include "core/sealed_bytes.h"
 #include "core/target_commands.h"
@@ -71,7 +72,7 @@ ControlReply run_state_command(const StateCommand& command, SharedMemory& shared
 }
 
 ControlReply attach_if_large(json body) {
-  const std::string text = control_dump(body);
+  const std::string text = json_to_text(body);
   if (text.size() <= kInlineMax) return control_ok(std::move(body));
   Result<UniqueFd> sealed = seal_bytes("gatehouse-reply", text);
   if (!sealed) return control_error(sealed.error().message);
@@ -85,9 +86,9 @@ Result<void> take_attached_reply(ControlReply& reply) {
   if (reply.fds.size() != 1) return Error{"the reply's attachment is missing"};
   Result<std::string> text = read_sealed(reply.fds[0].get(), kAttachedMax);
   if (!text) return text.error();
-  json body = json::parse(*text, nullptr, false);
-  if (!body.is_object()) return Error{"the reply's attachment is no object"};
-  reply.body = std::move(body);
+  Result<json> body = json_from_text(*text);
+  if (!body || !body->is_object()) return Error{"the reply's attachment is no object"};
+  reply.body = std::move(*body);
   reply.fds.clear();
   return {};
 }

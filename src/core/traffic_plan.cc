@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/json_text.h"
+
 namespace gatehouse {
 namespace {
 
@@ -247,12 +249,14 @@ std::string traffic_plan_to_json(const TrafficPlan& plan) {
                      {"members", plan.capacity.members},
                      {"upstreams", std::move(upstreams)},
                      {"canaries", std::move(canaries)}};
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json_to_text(json);
 }
 
 Result<TrafficPlan> traffic_plan_from_json(std::string_view json) {
+  const Result<Json> parsed = json_from_text(json);
+  if (!parsed) return Error{"the plan of the traffic is malformed: " + parsed.error().message};
   try {
-    return plan_from_json(Json::parse(json));
+    return plan_from_json(*parsed);
   } catch (const std::exception& problem) {
     return Error{std::string("the plan of the traffic is malformed: ") + problem.what()};
   }

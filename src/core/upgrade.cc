@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/json_text.h"
 #include "core/log.h"
 #include "core/process_end.h"
 #include "core/process_title.h"
@@ -137,7 +138,9 @@ Result<std::optional<Handover>> Handover::take() {
     const UniqueFd bytes = adopt(fd);
     const Result<std::string> json = read_sealed(bytes.get(), kHandoverMax);
     if (!json) return Error{"the old master's handover: " + json.error().message};
-    return std::optional<Handover>(handover_from(Json::parse(*json)));
+    const Result<Json> parsed = json_from_text(*json);
+    if (!parsed) return Error{"the old master's handover: " + parsed.error().message};
+    return std::optional<Handover>(handover_from(*parsed));
   } catch (const std::exception& problem) {
     return Error{std::string("the old master's handover: ") + problem.what()};
   }

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/json_text.h"
+
 namespace gatehouse {
 namespace {
 
@@ -41,7 +43,7 @@ Test(agent_report, what_is_no_status_is_not_ready) {
   for (const char* text : {"null", "[]", "{}", R"({"state":1})", R"({"state":"running"})",
                            R"({"state":"running","workers":{}})",
                            R"({"state":"running","workers":[1,"x",null,{"pool":1}]})"}) {
-    cr_assert_neq(why_not_ready(nlohmann::json::parse(text)), "", "%s", text);
+    cr_assert_neq(why_not_ready(*json_from_text(text)), "", "%s", text);
   }
 }
 

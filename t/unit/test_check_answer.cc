@@ -6,12 +6,16 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/json_text.h"
+
 namespace {
 
 using gatehouse::check_answer_from_json;
 using gatehouse::check_answer_to_json;
 using gatehouse::CheckAnswer;
 using gatehouse::Duration;
+using gatehouse::json_from_text;
+using gatehouse::json_to_text;
 using gatehouse::LogLevel;
 using gatehouse::ProcessPlan;
 using gatehouse::Result;
@@ -51,9 +55,9 @@ CheckAnswer some_answer() {
 // What check_answer_from_json() says of some_answer() after `change`.
 template <typename Change>
 Result<CheckAnswer> after(Change change) {
-  Json json = Json::parse(check_answer_to_json(some_answer()));
+  Json json = *json_from_text(check_answer_to_json(some_answer()));
   change(json);
-  return check_answer_from_json(json.dump());
+  return check_answer_from_json(json_to_text(json));
 }
 
 }  // namespace
@@ -109,7 +113,7 @@ Test(check_answer, what_is_no_answer_is_refused) {
 }
 
 Test(check_answer, each_member_of_the_plan_has_to_be_there_and_of_its_type) {
-  const Json whole = Json::parse(check_answer_to_json(some_answer()));
+  const Json whole = *json_from_text(check_answer_to_json(some_answer()));
   for (const auto& [key, value] : whole["plan"].items()) {
     const std::string name = key;
     cr_assert(!after([&](Json& json) { json["plan"].erase(name); }).ok(), "%s", name.c_str());
@@ -132,7 +136,7 @@ Test(check_answer, numbers_are_neither_cut_nor_rounded) {
   cr_assert(workers(1) && workers(512));
   for (const Json& bad : {Json(0), Json(-1), Json(1.5), Json(1e300), Json(int64_t{1} << 32),
                           Json((int64_t{1} << 32) + 1), Json(1'000'000), Json("4"), Json(true)}) {
-    cr_assert(!workers(bad), "%s", bad.dump().c_str());
+    cr_assert(!workers(bad), "%s", json_to_text(bad).c_str());
   }
   cr_assert(!after([](Json& json) { json["plan"]["pools"] = Json::array(); }).ok());
   cr_assert(!after([](Json& json) { json["plan"]["listeners"][0]["backlog"] = 0; }).ok());

@@ -1,13 +1,12 @@
 // The agent's figures, as text and as JSON. See agent_report.h.
 #include "agent/agent_report.h"
 
-#include <fmt/format.h>
-
 #include <iterator>
 #include <map>
 #include <string_view>
 
 #include "core/control_message.h"
+#include "core/format.h"
 
 namespace gatehouse {
 namespace {

@@ -1,13 +1,12 @@
 // See traffic_duty.h.
 #include "agent/traffic_duty.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/format.h"
 #include "core/log.h"
 
 namespace gatehouse {

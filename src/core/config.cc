@@ -2,12 +2,11 @@
 
 #include "core/config.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdlib>
 
 #include "core/config_state.h"
+#include "core/format.h"
 
 namespace gatehouse {
 

@@ -11,7 +11,6 @@
 #include "core/log.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -23,6 +22,7 @@
 #include <cstring>
 #include <iterator>
 
+#include "core/format.h"
 #include "core/log_files.h"
 
 namespace gatehouse {

@@ -1,11 +1,10 @@
 // Error replies; see error_reply.h.
 #include "http/error_reply.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <string_view>
 
+#include "core/format.h"
 #include "http/h1_writer.h"
 #include "http/text_template.h"
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/format.h"
 #include "http/text_template.h"
 
 namespace gatehouse {

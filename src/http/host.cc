@@ -2,12 +2,12 @@
 #include "http/host.h"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 
+#include "core/format.h"
 #include "http/chars.h"
 
 namespace gatehouse {

@@ -2,7 +2,6 @@
 #include "http/prometheus.h"
 
 #include <config.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <span>
@@ -10,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/format.h"
 #include "http/prometheus_targets.h"
 #include "http/prometheus_text.h"
 #include "http/reason.h"

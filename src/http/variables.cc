@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/config_errors.h"
+#include "core/format.h"
 #include "http/cookie.h"
 #include "http/exchange.h"
 #include "http/route.h"

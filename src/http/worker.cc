@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/format.h"
 #include "core/log.h"
 #include "core/log_files.h"
 #include "http/variables.h"

@@ -8,6 +8,7 @@
 #include "core/process_conf.h"
 #include "http/explain_report.h"
 #include "http/h1_parser.h"
+#include "http/health_conf.h"
 #include "http/router.h"
 #include "http/text_template.h"
 
@@ -329,20 +330,36 @@ class Explanation {
       if (!target.resolved) text += " (its name is resolved when the gateway starts)";
       report_.add(2, "target", text, place(section, target.origin));
     }
-    if (upstream.policy != nullptr) add_policy(upstream);
+    add_settings(upstream);
   }
 
-  // What the upstream does about failures, as far as somebody said so.
-  void add_policy(const Upstream& upstream) {
+  // How the upstream chooses, checks, and what it does about failures, as far as somebody said so.
+  void add_settings(const Upstream& upstream) {
     const Config& config = generation_.config();
     const ConfigSection* own = config.find("upstream", upstream.name);
     const ConfigSection& section =
         upstream.is_inline || own == nullptr ? config.defaults("upstream") : *own;
+    constexpr std::string_view kChoice[] = {
+        "balance", "max_connections", "queue", "queue_timeout", "slow_start", "eject", "panic"};
+    for (const std::string_view key : kChoice) {
+      add_setting(section, kUpstreamTable, key, upstream.conf);
+    }
+    const auto& health = section.get<UpstreamHealthConf>(kUpstreamHealthTable);
+    for (const Directive& directive : kUpstreamHealthTable.directives) {
+      add_setting(section, kUpstreamHealthTable, directive.name, &health);
+    }
+    if (upstream.policy == nullptr) return;
     for (const Directive& directive : kUpstreamPolicyTable.directives) {
-      if (!section.is_set(kUpstreamPolicyTable, directive.name)) continue;
-      for (const std::string& text : directive.show(upstream.policy->conf)) {
-        report_.add(2, directive.name, text,
-                    place(section, section.origin_of(kUpstreamPolicyTable, directive.name)));
+      add_setting(section, kUpstreamPolicyTable, directive.name, upstream.policy->conf);
+    }
+  }
+
+  void add_setting(const ConfigSection& section, const DirectiveTable& table, std::string_view key,
+                   const void* conf) {
+    for (const Directive& directive : table.directives) {
+      if (directive.name != key || !section.is_set(table, key)) continue;
+      for (const std::string& text : directive.show(conf)) {
+        report_.add(2, key, text, place(section, section.origin_of(table, key)));
       }
     }
   }

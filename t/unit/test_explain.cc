@@ -49,6 +49,16 @@ retry = 1 on 503
 [route careful]
 listener = third
 upstream = careful
+[defaults]
+panic = 40%
+[upstream chosen]
+target = http://127.0.0.1:5001
+balance = least_conn
+health = tcp every 3s
+[route chosen]
+listener = third
+path = /chosen
+upstream = chosen
 )";
 
 struct Asking {
@@ -223,4 +233,13 @@ Test(explain, tells_what_an_upstream_does_about_failures) {
   cr_assert(told.find("retry 1 on 503 budget 20% min 3 g.conf:32") != std::string::npos, "%s",
             told.c_str());
   cr_assert(told.find("breaker") == std::string::npos, "%s", told.c_str());
+}
+
+Test(explain, tells_how_a_target_is_chosen_and_checked) {
+  const Asking asking;
+  const std::string told = asking.ask(request("http://a.example.com:7070/chosen"));
+  expect_in(told, "balance least_conn g.conf:40\n");
+  expect_in(told, "panic 40% g.conf:37\n");
+  cr_assert(told.find("health tcp every 3s") != std::string::npos, "%s", told.c_str());
+  cr_assert(told.find("queue") == std::string::npos, "%s", told.c_str());
 }

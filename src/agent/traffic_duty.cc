@@ -70,7 +70,7 @@ void TrafficDuty::turn() {
     if (!lists_) {
       Result<MemberLists> lists = MemberLists::open(shared_, plan_.capacity);
       if (lists) {
-        lists_.emplace(std::move(*lists));
+        lists_ = *lists;
       } else if (problem_ != lists.error().message) {
         problem_ = lists.error().message;
         GH_LOG(kError, "no health checks, no discovery: {}", problem_);

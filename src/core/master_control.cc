@@ -216,7 +216,7 @@ ControlReply Master::show_running() const {
   return control_ok({{"version", {{"generation", generation->number}}}}, std::move(fds));
 }
 
-void Master::on_control(ControlRequest request) {
+void Master::on_control(const ControlRequest& request) {
   const auto reply = [this, client = request.client, id = request.id](ControlReply answer) {
     control_.reply(client, id, std::move(answer));
   };
@@ -247,7 +247,7 @@ void Master::on_control(ControlRequest request) {
   }
 }
 
-void Master::on_agent(ControlRequest request) {
+void Master::on_agent(const ControlRequest& request) {
   const auto reply = [this, id = request.id](ControlReply answer) {
     agent_->reply(id, std::move(answer));
   };

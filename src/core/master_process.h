@@ -61,8 +61,8 @@ class Master {
 
   // What others ask; in master_control.cc.
   void open_control(bool replace_live);
-  void on_control(ControlRequest request);
-  void on_agent(ControlRequest request);
+  void on_control(const ControlRequest& request);
+  void on_agent(const ControlRequest& request);
   void reload(ReloadRequest request);
   void answer_reload(const ControlRequest& request, UniqueFd bytes, uint32_t version);
   void answer_reopen(std::function<void(ControlReply)> reply);

@@ -78,7 +78,7 @@ uint8_t put_text(char (&to)[kMax], std::string_view text) {
   if (size < text.size()) {
     while (size > 0 && (static_cast<uint8_t>(text[size]) & 0xc0) == 0x80) --size;
   }
-  std::memcpy(to, text.data(), size);
+  if (size != 0) std::memcpy(to, text.data(), size);  // an empty view may have no address
   return static_cast<uint8_t>(size);
 }
 

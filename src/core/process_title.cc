@@ -25,9 +25,12 @@ std::vector<std::string>& kept_arguments() {
   return arguments;
 }
 
-// Copies for the life of the process; the C library goes on pointing at them.
+// A copy for the life of the process; the C library goes on pointing at it. It stays in a list, so
+// that one that is taken out of the environment later does not look lost.
 char* keep_copy(const char* text) {
-  return strdup(text);
+  static std::vector<char*> kept;
+  kept.push_back(strdup(text));
+  return kept.back();
 }
 
 }  // namespace

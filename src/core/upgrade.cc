@@ -118,6 +118,7 @@ Result<void> keep_over_exec(int fd) {
   setenv(kVariable, std::to_string(handover).c_str(), 1);
   std::vector<std::string> arguments = original_arguments();
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
   execv(program.c_str(), pointers.data());

@@ -248,7 +248,9 @@ def test_without_an_agent_the_last_list_serves_on(gateway, upstream, place):
     eventually(lambda: gate.get("/").status == 200, "the target is used")
     os.kill(gate.agent_pid, signal.SIGSTOP)
     assert [gate.get("/").status for _ in range(5)] == [200] * 5
-    # A worker that begins anew finds the list as well.
+    # A worker that begins anew finds the list as well. (An answer is counted after it was sent.)
+    eventually(lambda: sum(worker["requests"] for worker in gate.status()["workers"])
+               == gate.gate.gateway.sent, "all are counted")
     old = gate.worker
     gate.send_signal(9, old)
     eventually(lambda: gate.workers() and gate.worker != old, "another worker")

@@ -31,6 +31,8 @@ Result<std::unique_ptr<JobThread>> JobThread::start(EventLoop& loop) {
 }
 
 JobThread::~JobThread() {
+  // First, or the next one begins when the one that runs hears that it is cancelled.
+  if (thread_ != nullptr) thread_->drop_waiting();
   cancel();
 }
 

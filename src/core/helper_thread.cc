@@ -61,6 +61,12 @@ void HelperThread::post(std::unique_ptr<Job> job) {
   wanted_.notify_one();
 }
 
+void HelperThread::drop_waiting() {
+  std::deque<std::unique_ptr<Job>> dropped;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  dropped.swap(waiting_);
+}
+
 void HelperThread::poke() {
   poke_pending_ = true;
   wake_loop();

@@ -44,6 +44,8 @@ class HelperThread {
   HelperThread& operator=(const HelperThread&) = delete;
 
   void post(std::unique_ptr<Job> job);
+  // Destroys the jobs that have not begun.
+  void drop_waiting();
   // Work of the loop that goes on in its next turn, after other events had theirs.
   void poke();
 

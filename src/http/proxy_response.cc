@@ -278,6 +278,7 @@ Task<void> Proxy::relay_tunnel() {
   // The last that is asked of the generation: it may be gone before the tunnel is.
   const Duration idle_timeout = exchange_.route->conf->idle_timeout;
   lease_.detach();
+  choices_.set.reset();
   if (extra_) extra_->pass.end();
   Stream& client_stream = client.begin_tunnel();
   fields_kept_ = true;

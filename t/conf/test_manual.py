@@ -133,7 +133,8 @@ def test_commands_of_the_readme(open_folder):
     commands = [[word if word != "FILE" else config for word in command]
                 for command in readme_commands()]
     starts = [command for command in commands if command == ["-c", config]]
-    asking = [command for command in commands if command[0] in ("-s", "status", "config")]
+    asking = [command for command in commands if command[0] in (
+        "-s", "status", "config", "limit", "target", "breaker", "canary")]
     assert len(starts) == 1 and [command[:2] for command in asking][-1] == ["-s", "quit"]
     for command in commands:
         if command in starts + asking or "--foreground" in command:

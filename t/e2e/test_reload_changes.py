@@ -292,7 +292,7 @@ def test_pool_shrinks_and_grows_without_tunnels(gateway, upstream):
             assert one.workers()[:len(stay)] == stay
             asking.progress()
     # The sockets stay, so that nobody who waits in one is lost; one worker has all of them.
-    assert [worker["state"] for worker in workers_of(one)] == ["ready"]
+    eventually(lambda: [worker["state"] for worker in workers_of(one)] == ["ready"], "one is left")
 
 
 def test_shrunk_pool_keeps_its_tunnels_and_calls_the_same_process_back(gateway, upstream):

@@ -11,7 +11,7 @@ namespace gatehouse {
 
 namespace {
 
-using namespace std::string_view_literals;
+using std::string_view_literals::operator""sv;
 
 constexpr std::string_view kSignature = "\r\n\r\n\0\r\nQUIT\n"sv;
 constexpr std::string_view kLineStart = "PROXY ";

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/certificate_conf.h"
 #include "core/log_conf.h"
 #include "core/process_conf.h"
 #include "http/canary_conf.h"
@@ -114,6 +115,7 @@ Schema make_schema(std::span<const Module* const> modules) {
   schema.add_section("canary", NameRule::kRequired,
                      "A new upstream that gets a growing share of a route's requests.");
   schema.add_table(&kCanaryTable);
+  add_certificate_section(schema);
   schema.add_section("log", NameRule::kRequired,
                      "A file that gets a line for each exchange of the routes that name it.");
   schema.add_table(&kLogTable);

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/certificates.h"
 #include "core/config.h"
 #include "core/config_errors.h"
 #include "core/config_source.h"
@@ -52,6 +53,10 @@ class Generation {
   // The host names of all targets, as resolve_names() takes them.
   std::vector<std::string> target_names() const;
   std::span<const Module* const> modules() const { return modules_; }
+  // The certificates that serve; the worker puts them in, and exchanges them when they are swapped
+  // alone.
+  const CertificateHolder& certificates() const { return certificates_; }
+  CertificateHolder& certificates() { return certificates_; }
 
   // Calls `unheld(owner, *this)` whenever the last holder lets go.
   using UnheldCallback = void (*)(void* owner, const Generation& generation);
@@ -80,6 +85,7 @@ class Generation {
   // By name, for what is looked up while traffic flows.
   std::vector<const Route*> routes_by_name_;
   std::vector<const Upstream*> upstreams_by_name_;
+  CertificateHolder certificates_;
   mutable uint32_t holders_ = 0;
   UnheldCallback unheld_ = nullptr;
   void* owner_ = nullptr;

@@ -22,8 +22,10 @@ import sys
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
+import certificates  # noqa: E402
 
-# What ${NAME} finds; GOLDEN_UNSET is never set.
+# What ${NAME} finds; GOLDEN_UNSET is never set. GOLDEN_FOLDER has this run's certificates.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "GOLDEN_COUNT": "3", "GOLDEN_EMPTY": "",
                "GOLDEN_TEXT": "a ; b ${GOLDEN_COUNT}", "GOLDEN_CONTROL": "a\nworkers = 7"}
 
@@ -36,6 +38,18 @@ def gatehouse(*arguments, cwd=HERE):
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return subprocess.run([program, *arguments], cwd=cwd, env={**ENVIRONMENT, **passed_on},
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificate_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = certificates.Authority()
+    for kind in ("ecdsa", "rsa"):
+        leaf = authority.leaf(["example.com", "*.example.com", "example.org"], kind)
+        leaf.write(folder, kind)
+        (folder / f"{kind}.ocsp").write_bytes(authority.ocsp(leaf))
+    authority.write(folder)
+    ENVIRONMENT["GOLDEN_FOLDER"] = str(folder)
 
 
 def cases(sort):

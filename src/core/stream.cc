@@ -18,6 +18,7 @@ constexpr Duration kProbeAfter = std::chrono::milliseconds(200);
 Stream::~Stream() {
   assert(reader_ == nullptr && writer_ == nullptr);
   if (destroyed_ != nullptr) *destroyed_ = true;
+  if (tls_ != nullptr && fd_ >= 0 && !cut_ && error_ == 0) tls_->close_write();
   // Closing takes the descriptor out of epoll; asked afterwards, the kernel only says that it does
   // not know it, which costs less than taking it out by a call of its own.
   if (fd_ >= 0) ::close(fd_);
@@ -29,6 +30,7 @@ Result<void> Stream::open() {
 }
 
 void Stream::shutdown_write() {
+  if (tls_ != nullptr && end_encrypted()) return;
   ::shutdown(fd_, SHUT_WR);
 }
 
@@ -42,6 +44,7 @@ void Stream::note_error(int error) {
 
 IoResult Stream::receive(std::span<char> into) {
   assert(!into.empty());
+  if (tls_ != nullptr) return receive_decrypted(into);
   for (;;) {
     const ssize_t n = ::recv(fd_, into.data(), into.size(), 0);
     if (n > 0) {
@@ -92,6 +95,7 @@ void Stream::handle_ready(uint8_t ready) {
   destroyed_ = &destroyed;
   if ((ready & kIoPeerClosed) != 0) peer_closed_ = true;
   if ((ready & (kIoReadable | kIoPeerClosed)) != 0) readable_ = true;
+  if (tls_ != nullptr) note_ready(ready);
 
   if ((ready & kIoWritable) != 0) {
     while (writer_ != nullptr && writer_->attempt()) {
@@ -106,7 +110,7 @@ void Stream::handle_ready(uint8_t ready) {
         if (destroyed) return;
       }
     } else if (activity_callback_ != nullptr) {
-      activity_callback_(activity_owner_);
+      if (may_read()) activity_callback_(activity_owner_);
       if (destroyed) return;
     } else if (peer_callback_ != nullptr) {
       const bool reset = is_reset();
@@ -122,8 +126,8 @@ void Stream::handle_ready(uint8_t ready) {
 }
 
 bool Stream::ReadAwaiter::attempt() {
-  if (only_wait_) return true;
-  result_ = stream_.receive(into_);
+  if (goal_ == Goal::kReadable) return stream_.may_read();
+  result_ = goal_ == Goal::kBytes ? stream_.receive(into_) : stream_.shake_hands();
   return result_.status != IoStatus::kTimeout;
 }
 
@@ -142,7 +146,8 @@ void Stream::ReadAwaiter::await_suspend(std::coroutine_handle<> awaiting) {
 }
 
 bool Stream::ReadAwaiter::probe() {
-  if (!only_wait_) return attempt();
+  if (stream_.tls_ != nullptr) stream_.note_ready(kIoReadable);
+  if (goal_ != Goal::kReadable || stream_.tls_ != nullptr) return attempt();
   char byte = 0;
   if (::recv(stream_.fd_, &byte, 1, MSG_PEEK) < 0) {
     if (errno == EAGAIN || errno == EINTR) return false;
@@ -191,6 +196,7 @@ bool Stream::WriteAwaiter::attempt() {
     return true;
   }
   if (cut_off()) return true;
+  if (stream_.tls_ != nullptr) return attempt_encrypted();
   while (first_ < count_) {
     ssize_t n = 0;
     if (count_ - first_ == 1) {
@@ -209,23 +215,31 @@ bool Stream::WriteAwaiter::attempt() {
       stream_.note_error(result_.error);
       return true;
     }
-    auto left = static_cast<size_t>(n);
-    result_.bytes += left;
-    stream_.bytes_out_ += left;
-    stream_.last_write_ = stream_.loop_.now();
-    // Bytes moved for all that wait, also for those behind this one.
-    for (WriteAwaiter* each = stream_.writer_; each != nullptr; each = each->next_) {
-      if (each->timer_.armed()) stream_.loop_.arm(each->timer_, each->timeout_);
-    }
-    while (first_ < count_ && left >= parts_[first_].iov_len) left -= parts_[first_++].iov_len;
+    note_progress(static_cast<size_t>(n));
     if (first_ == count_) break;
-    parts_[first_].iov_base = static_cast<char*>(parts_[first_].iov_base) + left;
-    parts_[first_].iov_len -= left;
     // A short write has filled the socket: the next event says when there is room.
     return false;
   }
   result_.status = IoStatus::kOk;
   return true;
+}
+
+void Stream::WriteAwaiter::note_progress(size_t bytes) {
+  result_.bytes += bytes;
+  stream_.bytes_out_ += bytes;
+  note_movement();
+  while (first_ < count_ && bytes >= parts_[first_].iov_len) bytes -= parts_[first_++].iov_len;
+  if (first_ == count_) return;
+  parts_[first_].iov_base = static_cast<char*>(parts_[first_].iov_base) + bytes;
+  parts_[first_].iov_len -= bytes;
+}
+
+void Stream::WriteAwaiter::note_movement() {
+  stream_.last_write_ = stream_.loop_.now();
+  // Bytes moved for all that wait, also for those behind this one.
+  for (WriteAwaiter* each = stream_.writer_; each != nullptr; each = each->next_) {
+    if (each->timer_.armed()) stream_.loop_.arm(each->timer_, each->timeout_);
+  }
 }
 
 void Stream::WriteAwaiter::await_suspend(std::coroutine_handle<> awaiting) {

@@ -9,7 +9,9 @@
 // coroutine undoes its wait. Destroying the Stream closes the socket; nobody may be waiting on it
 // then.
 //
-// Later transports (TLS) take the place of recv and send in here; callers do not see which it is.
+// With start_tls() a TlsLayer takes the place of recv and send in here; callers do not see which it
+// is. Then "readable" means that decrypted bytes are there: records that carry none (tickets, key
+// updates) wake nobody.
 #pragma once
 
 #include <sys/uio.h>
@@ -17,28 +19,17 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
 #include "core/event_loop.h"
+#include "core/io_result.h"
 #include "core/result.h"
+#include "core/tls_layer.h"
 #include "core/units.h"
 
 namespace gatehouse {
-
-enum class IoStatus : uint8_t {
-  kOk,
-  kEof,      // the peer has finished sending
-  kError,    // see IoResult::error
-  kTimeout,  // nothing moved in the time allowed
-};
-
-struct IoResult {
-  IoStatus status = IoStatus::kOk;
-  int error = 0;     // errno, with kError
-  size_t bytes = 0;  // moved; with kOk of a read at least 1
-  bool ok() const { return status == IoStatus::kOk; }
-};
 
 class Stream {
  public:
@@ -57,14 +48,22 @@ class Stream {
   EventLoop& loop() { return loop_; }
   int fd() const { return fd_; }
 
+  // From here on the connection speaks TLS: await handshake() next. REQUIRES: nobody waits.
+  void start_tls(std::unique_ptr<TlsLayer> layer);
+  // Null on a plain connection.
+  TlsLayer* tls() { return tls_.get(); }
+  const TlsLayer* tls() const { return tls_.get(); }
+
   class ReadAwaiter;
   class WriteAwaiter;
 
+  // The TLS handshake, all of it within `timeout`: kOk, kError or kTimeout. REQUIRES: tls().
+  ReadAwaiter handshake(Duration timeout);
   // Reads at least one byte into `into`; kEof, kError or kTimeout end the direction.
   // A `timeout` of zero means none.
   ReadAwaiter read(std::span<char> into, Duration timeout);
   // Waits until a read would find something (bytes, the end or an error) without reading. May say
-  // so once too often: after a read that filled its span there need not be more.
+  // so once too often: after a read that filled its span there need not be more (not with TLS).
   ReadAwaiter readable(Duration timeout);
   // Writes all of it, or says why not; the timeout begins anew whenever bytes move.
   WriteAwaiter write(std::string_view bytes, Duration timeout);
@@ -78,7 +77,7 @@ class Stream {
   IoResult read_now(std::span<char> into);
 
   // False where nothing is known to be there to read. True also after a read that filled its span.
-  bool may_read() const { return readable_; }
+  bool may_read() { return readable_ && (tls_ == nullptr || find_decrypted()); }
   // True once the peer's end was seen by the kernel (unread bytes may come before it).
   bool peer_closed() const { return peer_closed_; }
 
@@ -98,10 +97,11 @@ class Stream {
     activity_owner_ = owner;
   }
 
-  // Ends the sending direction.
+  // Ends the sending direction (with TLS after a close_notify), as soon as all that was written
+  // has left.
   void shutdown_write();
 
-  // Bytes moved since the stream was made.
+  // Bytes moved since the stream was made; with TLS those inside of it.
   uint64_t bytes_in() const { return bytes_in_; }
   uint64_t bytes_out() const { return bytes_out_; }
   // When bytes were last written; for idle rules that look at progress.
@@ -115,12 +115,23 @@ class Stream {
   void note_error(int error);
   IoResult receive(std::span<char> into);
 
+  // With TLS only; in stream_tls.cc.
+  IoResult shake_hands();
+  IoResult receive_decrypted(std::span<char> into);
+  // REQUIRES: readable_. True where a read would not have to wait.
+  bool find_decrypted();
+  void note_ready(uint8_t ready);
+  IoResult flush_encrypted();
+  // True where the end of the sending direction has to wait.
+  bool end_encrypted();
+
   EventLoop& loop_;
   int fd_;
   bool readable_ = false;
   bool peer_closed_ = false;
-  bool cut_ = false;  // a write ended in its middle
-  int error_ = 0;     // what the connection failed with; see note_error
+  bool cut_ = false;            // a write ended in its middle
+  bool end_when_sent_ = false;  // shutdown_write was called while TLS had something to send
+  int error_ = 0;               // what the connection failed with; see note_error
   ReadAwaiter* reader_ = nullptr;
   WriteAwaiter* writer_ = nullptr;  // the first of those that wait
   bool* destroyed_ = nullptr;       // set while handle_ready runs, to learn of our destruction
@@ -132,6 +143,7 @@ class Stream {
   uint64_t bytes_out_ = 0;
   Moment last_write_;
   Watch watch_;
+  std::unique_ptr<TlsLayer> tls_;
 
   friend class ReadAwaiter;
   friend class WriteAwaiter;
@@ -139,15 +151,17 @@ class Stream {
 
 class Stream::ReadAwaiter {
  public:
-  ReadAwaiter(Stream& stream, std::span<char> into, Duration timeout, bool only_wait)
-      : stream_(stream), into_(into), timeout_(timeout), only_wait_(only_wait) {}
+  enum class Goal : uint8_t { kBytes, kReadable, kHandshake };
+
+  ReadAwaiter(Stream& stream, std::span<char> into, Duration timeout, Goal goal)
+      : stream_(stream), into_(into), timeout_(timeout), goal_(goal) {}
   ReadAwaiter(const ReadAwaiter&) = delete;
   ReadAwaiter& operator=(const ReadAwaiter&) = delete;
   ~ReadAwaiter() {
     if (stream_.reader_ == this) stream_.reader_ = nullptr;
   }
 
-  bool await_ready() { return stream_.readable_ && attempt(); }
+  bool await_ready() { return (stream_.readable_ || goal_ == Goal::kHandshake) && attempt(); }
   void await_suspend(std::coroutine_handle<> awaiting);
   IoResult await_resume() const { return result_; }
 
@@ -163,7 +177,7 @@ class Stream::ReadAwaiter {
   Stream& stream_;
   std::span<char> into_;
   Duration timeout_;
-  bool only_wait_;
+  Goal goal_;
   bool probe_ = false;  // the timer stands for one attempt, not for the timeout
   IoResult result_;
   std::coroutine_handle<> awaiting_;
@@ -190,6 +204,12 @@ class Stream::WriteAwaiter {
  private:
   friend class Stream;
   bool attempt();
+  // The same through TLS.
+  bool attempt_encrypted();
+  // `bytes` of the parts are gone.
+  void note_progress(size_t bytes);
+  // Those that wait are given their whole time again.
+  void note_movement();
   void finish();
   // Gives up the place among those that wait, where there is one.
   void leave();
@@ -210,10 +230,13 @@ class Stream::WriteAwaiter {
 };
 
 inline Stream::ReadAwaiter Stream::read(std::span<char> into, Duration timeout) {
-  return ReadAwaiter(*this, into, timeout, false);
+  return ReadAwaiter(*this, into, timeout, ReadAwaiter::Goal::kBytes);
 }
 inline Stream::ReadAwaiter Stream::readable(Duration timeout) {
-  return ReadAwaiter(*this, {}, timeout, true);
+  return ReadAwaiter(*this, {}, timeout, ReadAwaiter::Goal::kReadable);
+}
+inline Stream::ReadAwaiter Stream::handshake(Duration timeout) {
+  return ReadAwaiter(*this, {}, timeout, ReadAwaiter::Goal::kHandshake);
 }
 inline Stream::WriteAwaiter Stream::write(std::string_view bytes, Duration timeout) {
   return WriteAwaiter(*this, bytes, timeout);

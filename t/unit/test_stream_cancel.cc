@@ -48,10 +48,10 @@ using Reading = Counted<Stream::ReadAwaiter>;
 using Writing = Counted<Stream::WriteAwaiter>;
 
 Reading read(Stream& stream, std::span<char> into, Duration timeout) {
-  return Reading(stream, into, timeout, false);
+  return Reading(stream, into, timeout, Reading::Goal::kBytes);
 }
 Reading readable(Stream& stream, Duration timeout) {
-  return Reading(stream, std::span<char>(), timeout, true);
+  return Reading(stream, std::span<char>(), timeout, Reading::Goal::kReadable);
 }
 Writing write(Stream& stream, std::string_view text, Duration timeout) {
   const iovec part{const_cast<char*>(text.data()), text.size()};

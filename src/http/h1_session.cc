@@ -411,7 +411,7 @@ bool H1Session::run_hooks() {
 Task<bool> H1Session::send_prepared() {
   Exchange& exchange = h1_->exchange;
   if (exchange.response.status == 0) exchange.refuse(Reason::kInternal);
-  const bool there = co_await send_head(exchange.response.content, true);
+  const bool there = co_await exchange.client->send_head(exchange.response.content, true);
   co_return there;
 }
 

@@ -28,9 +28,10 @@ std::vector<std::string>& kept_arguments() {
 // A copy for the life of the process; the C library goes on pointing at it. It stays in a list, so
 // that one that is taken out of the environment later does not look lost.
 char* keep_copy(const char* text) {
-  static std::vector<char*> kept;
-  kept.push_back(strdup(text));
-  return kept.back();
+  // Never destroyed: what looks for leaks looks when the destructors have run.
+  static auto* const kept = new std::vector<char*>;
+  kept->push_back(strdup(text));
+  return kept->back();
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "http/connection_opener.h"
 #include "http/worker.h"
 
 namespace gatehouse {
@@ -116,8 +117,8 @@ bool Acceptor::accept_some() {
       ::close(fd);
       continue;
     }
-    start_h1_session(state_, UniqueFd(fd),
-                     SocketAddress::from_kernel(reinterpret_cast<sockaddr*>(&storage), size));
+    open_connection(state_, UniqueFd(fd),
+                    SocketAddress::from_kernel(reinterpret_cast<sockaddr*>(&storage), size));
   }
   return true;
 }

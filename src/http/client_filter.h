@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "http/exchange.h"
+#include "http/tunnel_end.h"
 
 namespace gatehouse {
 
@@ -35,7 +36,7 @@ class ClientFilter : public ClientSide {
   Task<bool> send_end(const FieldList* trailers) override { return next_.send_end(trailers); }
   bool head_sent() const override { return next_.head_sent(); }
   void abort() override { next_.abort(); }
-  Stream& begin_tunnel() override { return next_.begin_tunnel(); }
+  ClientTunnel begin_tunnel() override { return next_.begin_tunnel(); }
   std::string_view tunnel_unread() override { return next_.tunnel_unread(); }
 
  protected:

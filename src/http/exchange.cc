@@ -61,6 +61,7 @@ void Exchange::reset() {
   listener = nullptr;
   route = nullptr;
   client = nullptr;
+  connection = nullptr;
   request.head = {};
   request.target = {};
   request.authority = {};

@@ -23,13 +23,14 @@
 
 namespace gatehouse {
 
+class ClientConnection;
 class ClientSide;
 class Generation;
-class Stream;
 class TargetLease;
 class Worker;
-struct SeriesCells;
+struct ClientTunnel;
 struct Listener;
+struct SeriesCells;
 struct Route;
 struct UpstreamTarget;
 
@@ -86,6 +87,7 @@ class Exchange {
   const Listener* listener = nullptr;
   const Route* route = nullptr;  // never null once the head is parsed
   ClientSide* client = nullptr;
+  const ClientConnection* connection = nullptr;  // null where worker is
 
   Arena arena;
   Request request;
@@ -190,10 +192,10 @@ class ClientSide {
   // stream) is cut after the handler returns.
   virtual void abort() = 0;
 
-  // After a 101 head: the raw connection, and bytes of it that were read already. From then on the
+  // After a 101 head: the client's end, and bytes of it that were read already. From then on the
   // exchange holds no generation: its route, listener and target are copies (http/tunnel_record),
   // and whoever calls this has no other reference into the generation either.
-  virtual Stream& begin_tunnel() = 0;
+  virtual ClientTunnel begin_tunnel() = 0;
   virtual std::string_view tunnel_unread() = 0;
 };
 

@@ -217,14 +217,12 @@ Task<bool> H1Session::send_end(const FieldList* trailers) {
   co_return sent(result);
 }
 
-Stream& H1Session::begin_tunnel() {
+ClientTunnel H1Session::begin_tunnel() {
   stream_.watch_peer(nullptr, nullptr);
   half_close_.cancel();
-  const Generation* generation = h1_->exchange.generation;
-  h1_->tunnel = detach_from_generation(h1_->exchange);
-  generation->release();
-  leave_acceptor();
-  return stream_;
+  h1_->begin_tunnel();
+  connection_.leave_acceptor();
+  return {.connection = &stream_};
 }
 
 std::string_view H1Session::tunnel_unread() {

@@ -42,6 +42,7 @@ struct RequestHead {
   std::string_view method;
   std::string_view target;  // as it came; http/target.h gives it its one meaning
   Method method_id = Method::kOther;
+  uint8_t major_version = 1;  // 2: HTTP/2, which is minor_version 1 here: it can all that 1.1 can
   uint8_t minor_version = 1;  // 0 or 1; HTTP/1.2 and up are treated as 1 (RFC 9110 §2.5)
   size_t length = 0;          // bytes of the head; the body begins there
 };

@@ -7,10 +7,8 @@
 #include <cassert>
 
 #include "core/log.h"
-#include "http/exchange_counters.h"
 #include "http/generation.h"
 #include "http/route.h"
-#include "http/router.h"
 #include "http/worker.h"
 
 namespace gatehouse {
@@ -19,6 +17,9 @@ namespace {
 
 // How much of a request body that nobody wanted is read to keep the connection.
 constexpr uint64_t kDiscardMax = 64 * 1024;
+
+// RFC 9113 §3.4.
+constexpr std::string_view kH2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 // Exchanges to borrow: as many as are under way at once, at most kKept of them at rest.
 constexpr uint32_t kKept = 256;
@@ -34,12 +35,11 @@ H1Exchange* borrow_exchange() {
 }
 
 void give_back_exchange(H1Exchange* h1) {
+  h1->end();
   if (free_count >= kKept) {
     delete h1;
     return;
   }
-  h1->exchange.reset();
-  h1->tunnel.reset();
   h1->body.release();
   h1->next_free = free_exchanges;
   free_exchanges = h1;
@@ -48,74 +48,28 @@ void give_back_exchange(H1Exchange* h1) {
 
 }  // namespace
 
-// Waits for the action to finish, or to be destroyed because the client is gone.
-class H1Session::ActionAwaiter {
- public:
-  explicit ActionAwaiter(H1Session& session) : session_(session) {}
-  ActionAwaiter(const ActionAwaiter&) = delete;
-  ActionAwaiter& operator=(const ActionAwaiter&) = delete;
-  ~ActionAwaiter() { session_.action_waiter_ = nullptr; }
-
-  bool await_ready() {
-    session_.action_.start();
-    return session_.action_.done();
-  }
-  void await_suspend(std::coroutine_handle<> waiter) {
-    session_.action_waiter_ = waiter;
-    session_.action_.set_continuation(waiter);
-  }
-  void await_resume() {}
-
- private:
-  H1Session& session_;
-};
-
-void start_h1_session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& peer) {
-  auto* session = new H1Session(acceptor, std::move(fd), peer);
-  acceptor.worker->add_session(*session);
-  if (!session->start()) acceptor.worker->retire_session(*session);
+void start_h1_session(ClientConnection&& connection, Buffer already_read) {
+  auto* session = new H1Session(std::move(connection), std::move(already_read));
+  session->start();
 }
 
-H1Session::H1Session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& peer)
-    : acceptor_(&acceptor),
-      worker_(*acceptor.worker),
-      stream_(worker_.loop(), fd.release()),
-      listener_cells_(*acceptor.listener->cells),
-      peer_(peer.ip()),
-      peer_port_(peer.port()),
-      drain_(acceptor.closed || worker_.draining()) {
-  ++acceptor.sessions;
-  for (SeriesCells* cells : {&listener_cells_, &worker_.pool_cells()}) {
-    cells->connections.add();
-    cells->connections_active.add(1);
-  }
+H1Session::H1Session(ClientConnection&& connection, Buffer already_read)
+    : connection_(std::move(connection)),
+      worker_(connection_.worker()),
+      stream_(connection_.stream()),
+      expect_h2_(connection_.acceptor()->listener->conf->http2),
+      drain_(connection_.acceptor()->closed || worker_.draining()),
+      in_(std::move(already_read)) {
+  worker_.add_session(*this);
 }
 
 H1Session::~H1Session() {
-  for (SeriesCells* cells : {&listener_cells_, &worker_.pool_cells()}) {
-    cells->connections_active.add(-1);
-  }
-  action_.cancel();
   run_.cancel();
-  leave_acceptor();
 }
 
-// REQUIRES: no exchange needs the acceptor's listener any more.
-void H1Session::leave_acceptor() {
-  if (acceptor_ == nullptr) return;
-  AcceptorState& acceptor = *std::exchange(acceptor_, nullptr);
-  if (--acceptor.sessions == 0 && acceptor.closed) worker_.defer_reap();
-}
-
-bool H1Session::start() {
-  const Result<void> opened = stream_.open();
-  if (!opened) {
-    GH_LOG(kError, "listener {}: {}", acceptor_->listener->name, opened.error().message);
-    return false;
-  }
+void H1Session::start() {
   run_ = run();
   run_.start();
-  return true;
 }
 
 void H1Session::drain() {
@@ -126,22 +80,16 @@ void H1Session::drain() {
 }
 
 void H1Session::cut() {
-  if (h1_ != nullptr && action_waiter_) {
+  if (h1_ != nullptr && h1_->acting()) {
     keep_alive_ = false;
-    if (head_sent_) {
-      // The response must not look whole.
-      aborted_ = true;
-      cancel_action(Reason::kDraining);
-      return;
-    }
-    action_.cancel();
-    h1_->exchange.refuse(Reason::kDraining);
-    std::exchange(action_waiter_, nullptr).resume();
-    return;
+    if (!head_sent_) return h1_->replace_action(Reason::kDraining);
+    // The response must not look whole.
+    aborted_ = true;
+    return h1_->cancel_action(Reason::kDraining);
   }
   if (h1_ != nullptr && !h1_->finished && h1_->active) {
     h1_->exchange.reason = Reason::kDraining;
-    finish_exchange();
+    h1_->finish();
   }
   worker_.retire_session(*this);
 }
@@ -151,7 +99,7 @@ Task<void> H1Session::run() {
     if (in_.empty()) {
       in_.release();
       if (end_when_idle_ && !stream_.may_read()) break;
-      const ListenerConf& conf = *acceptor_->listener->conf;
+      const ListenerConf& conf = *connection_.acceptor()->listener->conf;
       const Duration patience = exchanges_ == 0 ? conf.header_timeout : conf.keepalive_timeout;
       const IoResult ready = co_await stream_.readable(patience);
       if (!ready.ok()) break;
@@ -160,6 +108,7 @@ Task<void> H1Session::run() {
     if (!again) break;
   }
   if (must_linger_) co_await linger();
+  if (hand_over_) start_h2_session(std::move(connection_), std::move(in_));
   worker_.retire_session(*this);
 }
 
@@ -176,24 +125,14 @@ Task<bool> H1Session::exchange_once() {
     ~Scope() {
       session.stream_.watch_peer(nullptr, nullptr);
       session.half_close_.cancel();
-      session.action_.cancel();
-      const Generation* generation = session.h1_->exchange.generation;
       give_back_exchange(std::exchange(session.h1_, nullptr));
-      if (generation != nullptr) generation->release();
     }
   } scope(*this);
 
-  head_sent_ = aborted_ = cancelled_ = false;
+  head_sent_ = aborted_ = false;
   framing_ = ClientFraming::kNone;
   Exchange& exchange = h1_->exchange;
-  exchange.worker = &worker_;
-  exchange.generation = acceptor_->generation;
-  exchange.generation->hold();
-  exchange.listener = acceptor_->listener;
-  exchange.route = acceptor_->listener->fallback.get();
-  exchange.client = this;
-  exchange.peer = exchange.client_address = peer_;
-  exchange.peer_port = peer_port_;
+  h1_->begin(connection_, *this, stream_.loop().now());
 
   begin_head();
   if (!take_whole_head()) {
@@ -203,44 +142,28 @@ Task<bool> H1Session::exchange_once() {
   ++exchanges_;
 
   if (refusal_ == Reason::kNone) refusal_ = interpret_head();
-  bool answered = false;
-  // Refused requests are identified too: their replies and log lines name the client and the id.
-  for (const Hook& hook : exchange.listener->identify) {
-    const Verdict verdict = hook.function(exchange, hook.state);
-    if (verdict == Verdict::kAnswered) answered = true;
-  }
   if (refusal_ != Reason::kNone) {
     // Nothing behind a request that has no clear meaning can be trusted.
     keep_alive_ = false;
     h1_->body_complete = false;
-    exchange.refuse(refusal_);
-    answered = true;
   }
-  if (!answered) answered = !route();
-  h1_->active = true;
-  exchange.route->cells->requests_active.add(1);
-  if (!answered) answered = run_hooks();
-  if (!answered) {
-    const Action& action = exchange.route->action;
-    if (action.instant != nullptr) {
-      action.instant(exchange, action.state);
-    } else {
-      stream_.watch_peer(&H1Session::on_peer_closed, this);
-      if (stream_.peer_closed()) watch_half_close();
-      action_ = action.function(exchange, action.state);
-      co_await ActionAwaiter(*this);
-      stream_.watch_peer(nullptr, nullptr);
-      half_close_.cancel();
-      action_.cancel();
-    }
+  const bool answered = h1_->decide(refusal_);
+  if (!answered && h1_->is_instant()) {
+    h1_->instant_action();
+  } else if (!answered) {
+    stream_.watch_peer(&H1Session::on_peer_closed, this);
+    if (stream_.peer_closed()) watch_half_close();
+    co_await h1_->act();
+    stream_.watch_peer(nullptr, nullptr);
+    half_close_.cancel();
   }
-  if (!cancelled_ && !aborted_ && !head_sent_) co_await send_prepared();
+  if (!h1_->cancelled && !aborted_ && !head_sent_) co_await send_prepared();
   exchange.response.wire_bytes = stream_.bytes_out() - scope.out_before;
-  finish_exchange();
+  h1_->finish();
 
-  if (cancelled_ || aborted_ || !keep_alive_) {
+  if (h1_->cancelled || aborted_ || !keep_alive_) {
     // What is unread would make close() send a reset, which may overtake the response.
-    must_linger_ = !cancelled_ && !aborted_ && framing_ != ClientFraming::kTunnel &&
+    must_linger_ = !h1_->cancelled && !aborted_ && framing_ != ClientFraming::kTunnel &&
                    (!h1_->body_complete || !in_.empty() || stream_.may_read());
     if (aborted_ && framing_ == ClientFraming::kUntilClose) {
       // Only a reset tells this client that the response is not whole.
@@ -267,8 +190,6 @@ H1Limits H1Session::head_limits() const {
 }
 
 void H1Session::begin_head() {
-  h1_->exchange.times.started = stream_.loop().now();
-  h1_->active = h1_->finished = false;
   h1_->body_complete = true;
   h1_->body_left = 0;
   h1_->continue_pending = false;
@@ -292,6 +213,8 @@ bool H1Session::take_whole_head() {
     if (!got.ok()) return false;
     in_.commit(got.bytes);
   }
+  if (expect_h2_ && h2_preface() != Preface::kNone) [[unlikely]]
+    return false;
   h1_->parser.reset();
   const ParseStatus status =
       h1_->parser.parse(in_.view(), head_limits(), request.head, request.fields);
@@ -303,13 +226,25 @@ bool H1Session::take_whole_head() {
   return false;
 }
 
+H1Session::Preface H1Session::h2_preface() {
+  const std::string_view begin = in_.view().substr(0, kH2Preface.size());
+  expect_h2_ = kH2Preface.starts_with(begin);
+  if (!expect_h2_) return Preface::kNone;
+  return begin.size() == kH2Preface.size() ? Preface::kWhole : Preface::kMaybe;
+}
+
 Task<bool> H1Session::read_head() {
   Exchange& exchange = h1_->exchange;
   const H1Limits limits = head_limits();
   const Moment deadline = exchange.times.started + exchange.listener->conf->header_timeout;
   h1_->parser.reset();
   for (;;) {
-    if (!in_.empty()) {
+    const Preface preface = expect_h2_ ? h2_preface() : Preface::kNone;
+    if (preface == Preface::kWhole) {
+      hand_over_ = true;
+      co_return false;
+    }
+    if (!in_.empty() && preface == Preface::kNone) {
       const ParseStatus status =
           h1_->parser.parse(in_.view(), limits, exchange.request.head, exchange.request.fields);
       if (status == ParseStatus::kComplete) {
@@ -346,7 +281,7 @@ Task<bool> H1Session::read_head() {
   if (refusal_ == Reason::kClientGone) {
     exchange.reason = refusal_;
     aborted_ = true;
-    finish_exchange();
+    h1_->finish();
     co_return false;
   }
   co_return true;
@@ -381,33 +316,6 @@ Reason H1Session::interpret_head() {
   return Reason::kNone;
 }
 
-// False where the exchange has been answered already.
-bool H1Session::route() {
-  Exchange& exchange = h1_->exchange;
-  const Route* route = exchange.listener->router->match(exchange);
-  if (route == nullptr) {
-    exchange.refuse(Reason::kNoRoute);
-    return false;
-  }
-  exchange.route = route;
-  const BodyLength& body = exchange.request.facts.body;
-  if (body.kind == BodyLength::Kind::kLength && body.length > route->conf->body_max.count) {
-    exchange.refuse(Reason::kBodyTooLarge);
-    return false;
-  }
-  return true;
-}
-
-// True where a hook has answered.
-bool H1Session::run_hooks() {
-  Exchange& exchange = h1_->exchange;
-  for (const Hook& hook : exchange.route->before) {
-    const Verdict verdict = hook.function(exchange, hook.state);
-    if (verdict == Verdict::kAnswered) return true;
-  }
-  return false;
-}
-
 Task<bool> H1Session::send_prepared() {
   Exchange& exchange = h1_->exchange;
   if (exchange.response.status == 0) exchange.refuse(Reason::kInternal);
@@ -436,21 +344,9 @@ bool H1Session::may_keep_alive() const {
          h1_->body_left <= kDiscardMax;
 }
 
-void H1Session::finish_exchange() {
-  Exchange& exchange = h1_->exchange;
-  exchange.times.finished = stream_.loop().now();
-  if (h1_->active) exchange.route->cells->requests_active.add(-1);
-  h1_->finished = true;
-  exchange.request.wire_bytes += exchange.request.body_bytes;
-  count_exchange(exchange);
-  std::span<const Hook> hooks = exchange.route->log;
-  if (h1_->tunnel != nullptr) hooks = worker_.generation().log_hooks(exchange.route->name);
-  for (const Hook& hook : hooks) (void)hook.function(exchange, hook.state);
-}
-
 Task<void> H1Session::linger() {
   stream_.shutdown_write();
-  const Duration patience = acceptor_->listener->conf->linger_timeout;
+  const Duration patience = connection_.acceptor()->listener->conf->linger_timeout;
   const Moment deadline = stream_.loop().now() + patience;
   Buffer sink(BufferClass::kHead);
   for (;;) {
@@ -464,7 +360,7 @@ Task<void> H1Session::linger() {
 void H1Session::on_peer_closed(void* self, bool reset) {
   auto* session = static_cast<H1Session*>(self);
   if (reset) {
-    session->cancel_action(Reason::kClientGone);
+    session->h1_->cancel_action(Reason::kClientGone);
   } else {
     session->watch_half_close();
   }
@@ -483,16 +379,7 @@ void H1Session::on_half_close_timeout(void* self) {
     session->stream_.loop().arm(session->half_close_, progress_until);
     return;
   }
-  session->cancel_action(Reason::kClientGone);
-}
-
-void H1Session::cancel_action(Reason why) {
-  if (!action_waiter_) return;
-  cancelled_ = true;
-  h1_->exchange.reason = why;
-  if (!head_sent_) h1_->exchange.response.status = reason_info(why).status;
-  action_.cancel();
-  std::exchange(action_waiter_, nullptr).resume();
+  session->h1_->cancel_action(Reason::kClientGone);
 }
 
 }  // namespace gatehouse

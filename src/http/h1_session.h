@@ -15,49 +15,43 @@
 // unread bytes would make the kernel reset the connection before the response has arrived.
 #pragma once
 
-#include <coroutine>
 #include <memory>
 
 #include "core/buffer.h"
-#include "core/metrics.h"
 #include "core/stream.h"
 #include "core/task.h"
 #include "http/chunked.h"
-#include "http/exchange.h"
+#include "http/client_connection.h"
+#include "http/exchange_run.h"
 #include "http/h1_parser.h"
 #include "http/h1_writer.h"
 #include "http/session.h"
-#include "http/tunnel_record.h"
+#include "http/tunnel_end.h"
 
 namespace gatehouse {
 
 // What an exchange over HTTP/1 needs beyond the Exchange itself; borrowed while one lasts.
-struct H1Exchange {
-  Exchange exchange;
+struct H1Exchange : ExchangeRun {
   H1RequestParser parser;
   ChunkedDecoder decoder;
   Buffer body;             // body bytes read after the head's buffer
   uint64_t body_left = 0;  // kLength: bytes still to come
   bool body_complete = false;
   bool continue_pending = false;  // the client waits for 100 (Continue)
-  bool active = false;            // counted in the route's requests_active
-  bool finished = false;          // counted and logged
   BufferClass body_class = BufferClass::kHead;
-  std::unique_ptr<TunnelRecord> tunnel;  // set once the exchange is a tunnel
   H1Exchange* next_free = nullptr;
 };
 
 class H1Session final : public Session, private ClientSide {
  public:
-  H1Session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& peer);
+  H1Session(ClientConnection&& connection, Buffer already_read);
   ~H1Session() override;
 
-  // Starts the coroutine. False where the descriptor cannot be watched.
-  bool start();
+  void start();
   void drain() override;
   void begin_leaving() override { drain_ = true; }
   void cut() override;
-  const AcceptorState* acceptor() const override { return acceptor_; }
+  const AcceptorState* acceptor() const override { return connection_.acceptor(); }
 
  private:
   Task<void> run();
@@ -73,19 +67,17 @@ class H1Session final : public Session, private ClientSide {
   Task<bool> read_head();
   // Fills the request from the parsed head, or says why it is refused.
   Reason interpret_head();
-  bool route();
-  bool run_hooks();
+  // Whether the client begins to speak HTTP/2 with prior knowledge (RFC 9113 §3.3).
+  enum class Preface : uint8_t { kNone, kMaybe, kWhole };
+  Preface h2_preface();
   // Sends exchange.response where the action has left one instead of sending it.
   Task<bool> send_prepared();
   // After the response: reads what is left of a small body. False: it cannot be.
   Task<bool> discard_body();
-  void finish_exchange();
   Task<void> linger();
 
-  class ActionAwaiter;
   static void on_peer_closed(void* self, bool reset);
   static void on_half_close_timeout(void* self);
-  void cancel_action(Reason why);
   void watch_half_close();
 
   // ClientSide
@@ -98,7 +90,7 @@ class H1Session final : public Session, private ClientSide {
   Task<bool> send_end(const FieldList* trailers) override;
   bool head_sent() const override { return head_sent_; }
   void abort() override;
-  Stream& begin_tunnel() override;
+  ClientTunnel begin_tunnel() override;
   std::string_view tunnel_unread() override;
 
   BodyPiece body_failed(Reason why);
@@ -106,29 +98,24 @@ class H1Session final : public Session, private ClientSide {
   bool take_body_piece(Buffer& from, BodyPiece& piece);
   bool sent(const IoResult& result);
   bool may_keep_alive() const;
-  void leave_acceptor();
 
-  AcceptorState* acceptor_;  // null once it is a tunnel
+  ClientConnection connection_;
   Worker& worker_;
-  Stream stream_;
-  SeriesCells& listener_cells_;  // of the listener it was accepted by
-  IpAddress peer_;
-  uint16_t peer_port_ = 0;
+  Stream& stream_;
   bool keep_alive_ = true;
   bool head_sent_ = false;
   bool aborted_ = false;            // the response cannot be completed: cut the connection
   bool must_linger_ = false;        // unread bytes may be left
+  bool expect_h2_;                  // what has come so far may be the preface of HTTP/2
+  bool hand_over_ = false;          // it is: another session takes the connection
   bool drain_ = false;              // take no other exchange after this or the next one
   bool end_when_idle_ = false;      // not the next one either
-  bool cancelled_ = false;          // the action was destroyed
   Reason refusal_ = Reason::kNone;  // why the present request's head is refused
   ClientFraming framing_ = ClientFraming::kNone;
   uint32_t exchanges_ = 0;
   H1Exchange* h1_ = nullptr;  // while an exchange lasts
   Buffer in_;                 // the head, and what came behind it
   Task<void> run_;
-  Task<void> action_;
-  std::coroutine_handle<> action_waiter_;
   Timer half_close_{&H1Session::on_half_close_timeout, this};
 };
 

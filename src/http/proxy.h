@@ -23,6 +23,7 @@
 
 #include "core/task.h"
 #include "http/exchange.h"
+#include "http/tunnel_end.h"
 #include "http/upstream.h"
 
 namespace gatehouse {
@@ -34,7 +35,8 @@ Task<void> proxy_action(Exchange& exchange, const void* state);
 // `idle_timeout`. `client_unread` and `upstream_unread` were read already and go first. A side
 // that ends its sending half is ended towards the other; the opposite direction goes on.
 // Returns kNone, or kUpstreamReset, kUpstreamTimeout (idle), kClientGone.
-Task<Reason> run_tunnel(Stream& client, Stream& upstream, std::string_view client_unread,
-                        std::string_view upstream_unread, Duration idle_timeout);
+Task<Reason> run_tunnel(const ClientTunnel& client, Stream& upstream,
+                        std::string_view client_unread, std::string_view upstream_unread,
+                        Duration idle_timeout);
 
 }  // namespace gatehouse

@@ -280,11 +280,11 @@ Task<void> Proxy::relay_tunnel() {
   lease_.detach();
   choices_.set.reset();
   if (extra_) extra_->pass.end();
-  Stream& client_stream = client.begin_tunnel();
+  const ClientTunnel client_end = client.begin_tunnel();
   fields_kept_ = true;
   // The unread bytes of both sides stay where they are until they have been passed on.
   Buffer early = std::move(in_);
-  exchange_.reason = co_await run_tunnel(client_stream, stream(), client.tunnel_unread(),
+  exchange_.reason = co_await run_tunnel(client_end, stream(), client.tunnel_unread(),
                                          early ? early.view() : std::string_view(), idle_timeout);
   exchange_.upstream_bytes_in += stream().bytes_in() - in_before;
   exchange_.upstream_bytes_out += stream().bytes_out() - out_before;

@@ -45,6 +45,11 @@ constexpr Directive kListenerDirectives[] = {
                                          range(1, 1000)),
     directive<&ListenerConf::target_max>("target_max", "Longest request target.", "8k",
                                          range(Bytes{64}, 60_KiB)),
+    directive<&ListenerConf::http2>(
+        "http2",
+        "Whether clients may speak HTTP/2: over TLS where they agree on it (ALPN), otherwise where "
+        "they begin with it.",
+        "off"),
 };
 
 constexpr Directive kRouteDirectives[] = {

@@ -29,6 +29,7 @@ struct ListenerConf {
   Bytes head_max = 32_KiB;
   uint32_t fields_max = 100;
   Bytes target_max = 8_KiB;
+  bool http2 = true;
 };
 
 struct RouteConf {

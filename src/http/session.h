@@ -4,11 +4,10 @@
 #include <cstdint>
 #include <memory>
 
-#include "core/sockets.h"
-#include "core/unique_fd.h"
-
 namespace gatehouse {
 
+class Buffer;
+class ClientConnection;
 class Generation;
 class Worker;
 struct Listener;
@@ -94,8 +93,10 @@ class SessionList {
   Head head_;
 };
 
-// Begins an HTTP/1 session on an accepted connection and returns; it registers itself with the
-// worker and destroys itself when the connection ends.
-void start_h1_session(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& peer);
+// Begin a session on a connection whose stream is open, and return; it registers itself with the
+// worker and destroys itself when the connection ends. `already_read` comes before what the
+// stream has.
+void start_h1_session(ClientConnection&& connection, Buffer already_read);
+void start_h2_session(ClientConnection&& connection, Buffer already_read);
 
 }  // namespace gatehouse

@@ -10,7 +10,8 @@ namespace {
 enum class PumpEnd : uint8_t { kEof, kReadFailed, kWriteFailed, kIdle };
 
 // One direction. `moved` is shared by both: a tunnel is idle when neither direction moves.
-Task<PumpEnd> pump(Stream& from, Stream& to, std::string_view unread, Duration idle_timeout,
+template <class From, class To>
+Task<PumpEnd> pump(From& from, To& to, std::string_view unread, Duration idle_timeout,
                    Moment& moved) {
   if (!unread.empty()) {
     const IoResult first = co_await to.write(unread, idle_timeout);
@@ -44,10 +45,9 @@ Task<PumpEnd> pump(Stream& from, Stream& to, std::string_view unread, Duration i
   }
 }
 
-}  // namespace
-
-Task<Reason> run_tunnel(Stream& client, Stream& upstream, std::string_view client_unread,
-                        std::string_view upstream_unread, Duration idle_timeout) {
+template <class Client>
+Task<Reason> run(Client& client, Stream& upstream, std::string_view client_unread,
+                 std::string_view upstream_unread, Duration idle_timeout) {
   Moment moved = client.loop().now();
   Task<PumpEnd> up = pump(client, upstream, client_unread, idle_timeout, moved);
   Task<PumpEnd> down = pump(upstream, client, upstream_unread, idle_timeout, moved);
@@ -57,7 +57,11 @@ Task<Reason> run_tunnel(Stream& client, Stream& upstream, std::string_view clien
   const bool up_first = up.done();
   const PumpEnd first = up_first ? up.take() : down.take();
   if (first == PumpEnd::kEof) {
-    (up_first ? upstream : client).shutdown_write();
+    if (up_first) {
+      upstream.shutdown_write();
+    } else {
+      client.shutdown_write();
+    }
     Task<PumpEnd>& rest = up_first ? down : up;
     co_await done(rest);
     const PumpEnd second = rest.take();
@@ -69,6 +73,17 @@ Task<Reason> run_tunnel(Stream& client, Stream& upstream, std::string_view clien
   if (first == PumpEnd::kIdle) co_return Reason::kUpstreamTimeout;
   const bool client_failed = (first == PumpEnd::kReadFailed) == up_first;
   co_return client_failed ? Reason::kClientGone : Reason::kUpstreamReset;
+}
+
+}  // namespace
+
+Task<Reason> run_tunnel(const ClientTunnel& client, Stream& upstream,
+                        std::string_view client_unread, std::string_view upstream_unread,
+                        Duration idle_timeout) {
+  if (client.connection != nullptr) {
+    return run(*client.connection, upstream, client_unread, upstream_unread, idle_timeout);
+  }
+  return run(*client.stream, upstream, client_unread, upstream_unread, idle_timeout);
 }
 
 }  // namespace gatehouse

@@ -101,12 +101,18 @@ void append_field(const FieldList& fields, const Variable& variable, TextBuffer&
   if (field != nullptr) append_text(out, field->value);
 }
 
+std::string_view protocol_text(const RequestHead& head) {
+  if (head.major_version == 2) return "HTTP/2.0";
+  return head.minor_version == 0 ? "HTTP/1.0" : "HTTP/1.1";
+}
+
 void append_request_line(const RequestHead& head, TextBuffer& out) {
   if (head.method.empty()) return;
   append_text(out, head.method);
   out.push_back(' ');
   append_text(out, head.target);
-  append_text(out, head.minor_version == 0 ? " HTTP/1.0" : " HTTP/1.1");
+  append_text(out, " ");
+  append_text(out, protocol_text(head));
 }
 
 // The name of a target is its upstream's, a slash and its address.
@@ -203,7 +209,7 @@ void append_variable(const Variable& variable, const Exchange& exchange, TextBuf
       append_text(out, exchange.client_https ? "https" : "http");
       break;
     case VariableId::kProtocol:
-      append_text(out, request.head.minor_version == 0 ? "HTTP/1.0" : "HTTP/1.1");
+      append_text(out, protocol_text(request.head));
       break;
     case VariableId::kRequestLine:
       append_request_line(request.head, out);

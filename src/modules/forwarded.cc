@@ -206,7 +206,11 @@ Verdict tell_via(Exchange& exchange, const void*) {
   // A list field: one more line is one more element, after those that came.
   static constexpr Field kOld = literal_field(FieldId::kVia, "Via: 1.0 gatehouse\r\n");
   static constexpr Field kNow = literal_field(FieldId::kVia, "Via: 1.1 gatehouse\r\n");
-  exchange.request.added.push(exchange.request.head.minor_version == 0 ? kOld : kNow);
+  static constexpr Field kTwo = literal_field(FieldId::kVia, "Via: 2.0 gatehouse\r\n");
+  const RequestHead& head = exchange.request.head;
+  exchange.request.added.push(head.major_version == 2   ? kTwo
+                              : head.minor_version == 0 ? kOld
+                                                        : kNow);
   return Verdict::kContinue;
 }
 

@@ -1,0 +1,128 @@
+// Running an exchange; see exchange_run.h.
+#include "http/exchange_run.h"
+
+#include <span>
+#include <utility>
+
+#include "http/exchange_counters.h"
+#include "http/generation.h"
+#include "http/route.h"
+#include "http/router.h"
+#include "http/worker.h"
+
+namespace gatehouse {
+
+void ExchangeRun::begin(const ClientConnection& connection, ClientSide& client, Moment started) {
+  const AcceptorState& acceptor = *connection.acceptor();
+  exchange.worker = &connection.worker();
+  exchange.connection = &connection;
+  exchange.generation = acceptor.generation;
+  exchange.generation->hold();
+  exchange.listener = acceptor.listener;
+  exchange.route = acceptor.listener->fallback.get();
+  exchange.client = &client;
+  exchange.peer = exchange.client_address = connection.source;
+  exchange.peer_port = connection.source_port;
+  exchange.times.started = started;
+  active = finished = cancelled = false;
+}
+
+bool ExchangeRun::decide(Reason refusal) {
+  bool answered = false;
+  // Refused requests are identified too: their replies and log lines name the client and the id.
+  for (const Hook& hook : exchange.listener->identify) {
+    const Verdict verdict = hook.function(exchange, hook.state);
+    if (verdict == Verdict::kAnswered) answered = true;
+  }
+  if (refusal != Reason::kNone) {
+    exchange.refuse(refusal);
+    answered = true;
+  }
+  if (!answered) answered = !route();
+  active = true;
+  exchange.route->cells->requests_active.add(1);
+  if (!answered) answered = run_hooks();
+  return answered;
+}
+
+// False where the exchange has been answered already.
+bool ExchangeRun::route() {
+  const Route* route = exchange.listener->router->match(exchange);
+  if (route == nullptr) {
+    exchange.refuse(Reason::kNoRoute);
+    return false;
+  }
+  exchange.route = route;
+  const BodyLength& body = exchange.request.facts.body;
+  if (body.kind == BodyLength::Kind::kLength && body.length > route->conf->body_max.count) {
+    exchange.refuse(Reason::kBodyTooLarge);
+    return false;
+  }
+  return true;
+}
+
+// True where a hook has answered.
+bool ExchangeRun::run_hooks() {
+  for (const Hook& hook : exchange.route->before) {
+    const Verdict verdict = hook.function(exchange, hook.state);
+    if (verdict == Verdict::kAnswered) return true;
+  }
+  return false;
+}
+
+bool ExchangeRun::is_instant() const {
+  return exchange.route->action.instant != nullptr;
+}
+
+void ExchangeRun::instant_action() {
+  const Action& action = exchange.route->action;
+  action.instant(exchange, action.state);
+}
+
+ExchangeRun::ActionAwaiter ExchangeRun::act() {
+  const Action& action = exchange.route->action;
+  action_ = action.function(exchange, action.state);
+  return ActionAwaiter(*this);
+}
+
+void ExchangeRun::cancel_action(Reason why) {
+  if (!waiter_) return;
+  cancelled = true;
+  exchange.reason = why;
+  if (!exchange.client->head_sent()) exchange.response.status = reason_info(why).status;
+  action_.cancel();
+  std::exchange(waiter_, nullptr).resume();
+}
+
+void ExchangeRun::replace_action(Reason why) {
+  action_.cancel();
+  exchange.refuse(why);
+  std::exchange(waiter_, nullptr).resume();
+}
+
+void ExchangeRun::begin_tunnel() {
+  const Generation* generation = exchange.generation;
+  tunnel = detach_from_generation(exchange);
+  generation->release();
+}
+
+void ExchangeRun::finish() {
+  exchange.times.finished = exchange.worker->loop().now();
+  if (active) exchange.route->cells->requests_active.add(-1);
+  finished = true;
+  exchange.request.wire_bytes += exchange.request.body_bytes;
+  count_exchange(exchange);
+  std::span<const Hook> hooks = exchange.route->log;
+  if (tunnel != nullptr) hooks = exchange.worker->generation().log_hooks(exchange.route->name);
+  for (const Hook& hook : hooks) (void)hook.function(exchange, hook.state);
+}
+
+void ExchangeRun::end() {
+  action_.cancel();
+  const Generation* generation = exchange.generation;
+  exchange.reset();
+  tunnel.reset();
+  if (generation != nullptr) generation->release();
+}
+
+}  // namespace gatehouse

@@ -30,7 +30,8 @@ def running():
     folder = tempfile.mkdtemp(prefix="gatehouse-smuggling-")
     os.chmod(folder, 0o755)
     upstream = harness.Upstream()
-    gateway = Gateway(folder, proxy_config(f"http://127.0.0.1:{upstream.port}"))
+    gateway = Gateway(folder, proxy_config(f"http://127.0.0.1:{upstream.port}",
+                                           listener="http2 = off"))
     gateway.sent = None  # what is refused and what is pipelined is not counted here
     gateway.upstream = upstream
     try:

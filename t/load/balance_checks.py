@@ -72,8 +72,9 @@ def spread(folder, targets, balance, *, workers, requests, weights=None, keys=1,
 
 def least_connections(folder, targets, *, workers, requests, connections=60):
     """The targets take different times, so that each must have as many requests at one time as the
-    others. Fickle counts less than the gateway, which counts a request for longer."""
-    delays = [5 * (1 + number) for number in range(len(targets))]
+    others. Fickle counts less than the gateway, which counts a request for longer; the delays are
+    long beside what the rest of the way takes."""
+    delays = [20 * (1 + number) for number in range(len(targets))]
     with TrafficGateway(folder, balanced(targets, "least_conn"), workers=workers, agent=False) as gateway:
         for target, delay in zip(targets, delays):
             target.set(f"answer 200 delay {delay}")

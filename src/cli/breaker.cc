@@ -2,7 +2,6 @@
 #include "cli/breaker.h"
 
 #include <cstdio>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -10,7 +9,6 @@
 #include "cli/gateway.h"
 #include "core/config_values.h"
 #include "core/control_message.h"
-#include "core/state_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -63,27 +61,16 @@ int run_breaker(const CommandLine& line) {
   const char* const command = line.command == Command::kBreakerList   ? "breaker_list"
                               : line.command == Command::kBreakerOpen ? "breaker_open"
                                                                       : "breaker_close";
-  int exit_code = kExitOk;
-  std::optional<ControlReply> reply =
-      ask_gateway(line, command, std::move(body), kTimeout, exit_code);
-  if (!reply) return exit_code;
-  const Result<void> taken = take_attached_reply(*reply);
-  if (!taken) {
-    print_errors("gatehouse: " + taken.error().message);
-    return kExitFailed;
-  }
-  if (!reply->ok) return print_refusal(line, *reply);
-  if (line.json) {
-    print_json(reply->body);
-  } else if (line.command == Command::kBreakerList) {
-    std::fputs(breaker_text(reply->body).c_str(), stdout);
-  } else {
-    const uint64_t changed = control_number(reply->body, "changed");
+  return run_question(line, command, std::move(body), kTimeout, [&line](const json& answer) {
+    if (line.command == Command::kBreakerList) {
+      std::fputs(breaker_text(answer).c_str(), stdout);
+      return;
+    }
+    const uint64_t changed = control_number(answer, "changed");
     std::printf("%llu breaker%s %s\n", static_cast<unsigned long long>(changed),
                 changed == 1 ? "" : "s",
                 line.command == Command::kBreakerOpen ? "opened" : "closed");
-  }
-  return kExitOk;
+  });
 }
 
 }  // namespace gatehouse

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -12,7 +11,6 @@
 #include "cli/gateway.h"
 #include "core/config_values.h"
 #include "core/control_message.h"
-#include "core/state_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -72,27 +70,17 @@ std::string canary_text(const json& answer) {
 int run_canary(const CommandLine& line) {
   json body = json::object();
   if (!line.names.empty()) body["name"] = line.names[0];
-  int exit_code = kExitOk;
-  std::optional<ControlReply> reply =
-      ask_gateway(line, "canary_" + line.word, std::move(body), kTimeout, exit_code);
-  if (!reply) return exit_code;
-  const Result<void> taken = take_attached_reply(*reply);
-  if (!taken) {
-    print_errors("gatehouse: " + taken.error().message);
-    return kExitFailed;
-  }
-  if (!reply->ok) return print_refusal(line, *reply);
-  if (line.json) {
-    print_json(reply->body);
-  } else if (line.word == "list") {
-    std::fputs(canary_text(reply->body).c_str(), stdout);
-  } else if (line.word == "start") {
-    std::printf("canary %s begins anew\n", line.names[0].c_str());
-  } else {
-    std::printf("canary %s is %s, at %s\n", line.names[0].c_str(),
-                control_text(reply->body, "state").c_str(), share_of(reply->body).c_str());
-  }
-  return kExitOk;
+  return run_question(
+      line, "canary_" + line.word, std::move(body), kTimeout, [&line](const json& answer) {
+        if (line.word == "list") {
+          std::fputs(canary_text(answer).c_str(), stdout);
+        } else if (line.word == "start") {
+          std::printf("canary %s begins anew\n", line.names[0].c_str());
+        } else {
+          std::printf("canary %s is %s, at %s\n", line.names[0].c_str(),
+                      control_text(answer, "state").c_str(), share_of(answer).c_str());
+        }
+      });
 }
 
 }  // namespace gatehouse

@@ -95,4 +95,19 @@ void print_json(const nlohmann::json& body) {
   std::printf("%s\n", json_to_text(body, 2).c_str());
 }
 
+int run_question(const CommandLine& line, const std::string& command, nlohmann::json body,
+                 Duration timeout, const std::function<void(const nlohmann::json&)>& show) {
+  int exit_code = kExitOk;
+  const std::optional<ControlReply> reply =
+      ask_gateway(line, command, std::move(body), timeout, exit_code);
+  if (!reply) return exit_code;
+  if (!reply->ok) return print_refusal(line, *reply);
+  if (line.json) {
+    print_json(reply->body);
+  } else {
+    show(reply->body);
+  }
+  return kExitOk;
+}
+
 }  // namespace gatehouse

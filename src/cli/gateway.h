@@ -6,6 +6,7 @@
 // and cannot be read does matter: a slip of the pen must not stop the gateway of another file.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -39,5 +40,10 @@ void print_warnings(const ControlReply& reply);
 int print_refusal(const CommandLine& line, const ControlReply& reply);
 // The body on standard output.
 void print_json(const nlohmann::json& body);
+
+// Asks one thing and shows the answer: a refusal as print_refusal() does, with --json the whole
+// object, else what `show` prints of it. Gives the exit code.
+int run_question(const CommandLine& line, const std::string& command, nlohmann::json body,
+                 Duration timeout, const std::function<void(const nlohmann::json&)>& show);
 
 }  // namespace gatehouse

@@ -4,14 +4,12 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "cli/format.h"
 #include "cli/gateway.h"
 #include "core/control_message.h"
-#include "core/state_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -149,22 +147,8 @@ int run_limit(const CommandLine& line) {
                               : line.command == Command::kLimitShow ? "limit_show"
                               : line.command == Command::kLimitSet  ? "limit_set"
                                                                     : "limit_reset";
-  int exit_code = kExitOk;
-  std::optional<ControlReply> reply =
-      ask_gateway(line, command, request_of(line), kTimeout, exit_code);
-  if (!reply) return exit_code;
-  const Result<void> taken = take_attached_reply(*reply);
-  if (!taken) {
-    print_errors("gatehouse: " + taken.error().message);
-    return kExitFailed;
-  }
-  if (!reply->ok) return print_refusal(line, *reply);
-  if (line.json) {
-    print_json(reply->body);
-  } else {
-    print(line, reply->body);
-  }
-  return kExitOk;
+  return run_question(line, command, request_of(line), kTimeout,
+                      [&line](const json& answer) { print(line, answer); });
 }
 
 }  // namespace gatehouse

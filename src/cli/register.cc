@@ -3,7 +3,6 @@
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -84,19 +83,13 @@ int run_register(const CommandLine& line) {
     if (!registration) return complain(registration.error().message);
     body["registration"] = std::move(*registration);
   }
-  int exit_code = kExitOk;
-  const std::optional<ControlReply> reply =
-      ask_gateway(line, command, std::move(body), kTimeout, exit_code);
-  if (!reply) return exit_code;
-  if (!reply->ok) return print_refusal(line, *reply);
-  if (line.json) {
-    print_json(reply->body);
-  } else if (line.command == Command::kTargetRegisterList) {
-    std::fputs(registrations_text(reply->body, wall_clock_us()).c_str(), stdout);
-  } else if (line.command == Command::kTargetRegister && !control_flag(reply->body, "kept")) {
-    print_errors("gatehouse: registered until the agent ends: [agent] state is none");
-  }
-  return kExitOk;
+  return run_question(line, command, std::move(body), kTimeout, [&line](const json& answer) {
+    if (line.command == Command::kTargetRegisterList) {
+      std::fputs(registrations_text(answer, wall_clock_us()).c_str(), stdout);
+    } else if (line.command == Command::kTargetRegister && !control_flag(answer, "kept")) {
+      print_errors("gatehouse: registered until the agent ends: [agent] state is none");
+    }
+  });
 }
 
 }  // namespace gatehouse

@@ -3,14 +3,12 @@
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "cli/format.h"
 #include "cli/gateway.h"
 #include "core/control_message.h"
-#include "core/state_commands.h"
 
 namespace gatehouse {
 namespace {
@@ -66,22 +64,10 @@ int run_target(const CommandLine& line) {
   json body = json::object();
   if (!line.names.empty()) body["upstream"] = line.names[0];
   if (line.names.size() > 1) body["target"] = line.names[1];
-  int exit_code = kExitOk;
-  std::optional<ControlReply> reply =
-      ask_gateway(line, command_of(line.command), std::move(body), kTimeout, exit_code);
-  if (!reply) return exit_code;
-  const Result<void> taken = take_attached_reply(*reply);
-  if (!taken) {
-    print_errors("gatehouse: " + taken.error().message);
-    return kExitFailed;
-  }
-  if (!reply->ok) return print_refusal(line, *reply);
-  if (line.json) {
-    print_json(reply->body);
-  } else if (line.command == Command::kTargetList) {
-    std::fputs(target_text(reply->body).c_str(), stdout);
-  }
-  return kExitOk;
+  const char* const command = command_of(line.command);
+  return run_question(line, command, std::move(body), kTimeout, [&line](const json& answer) {
+    if (line.command == Command::kTargetList) std::fputs(target_text(answer).c_str(), stdout);
+  });
 }
 
 }  // namespace gatehouse

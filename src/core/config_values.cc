@@ -91,6 +91,39 @@ std::string_view take_word(std::string_view& text) {
   return word;
 }
 
+Result<std::string> take_quoted_word(std::string_view& text) {
+  if (!text.starts_with('"')) return std::string(take_word(text));
+  std::string value;
+  for (size_t i = 1; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 1 < text.size() && (text[i + 1] == '"' || text[i + 1] == '\\')) {
+      value += text[++i];
+    } else if (text[i] == '"') {
+      text.remove_prefix(i + 1);
+      if (!text.empty() && text.front() != ' ' && text.front() != '\t') {
+        return Error{"no blank behind a quotation mark"};
+      }
+      text.remove_prefix(std::min(text.size(), text.find_first_not_of(" \t")));
+      return value;
+    } else {
+      value += text[i];
+    }
+  }
+  return Error{"a quotation mark that nothing ends"};
+}
+
+std::string quoted_word(std::string_view value, std::string_view special) {
+  if (!value.empty() && value.find_first_of(" \t\"\\") == std::string_view::npos &&
+      value.find_first_of(special) == std::string_view::npos) {
+    return std::string(value);
+  }
+  std::string text = "\"";
+  for (const char c : value) {
+    if (c == '"' || c == '\\') text += '\\';
+    text += c;
+  }
+  return text + "\"";
+}
+
 Result<uint64_t> parse_unsigned(std::string_view text, uint64_t max) {
   Result<uint64_t> number = take_digits(text);
   if (!number) return number;

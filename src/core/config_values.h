@@ -37,6 +37,13 @@ std::vector<std::string_view> split_words(std::string_view text);
 // Takes the first word off `text`, with the blanks around it; empty when there is none.
 std::string_view take_word(std::string_view& text);
 
+// As take_word(), but it may be a text in quotation marks, with \" and \\ in it, which is taken
+// without them. Fails where a mark has no end, or where no blank follows it.
+Result<std::string> take_quoted_word(std::string_view& text);
+// The value as take_quoted_word() reads it back: in quotation marks where it is empty or has
+// blanks, marks, backslashes or one of `special` in it.
+std::string quoted_word(std::string_view value, std::string_view special = {});
+
 // How often something may happen: `count` times in `per`. "100/1s", "5/m".
 struct Rate {
   uint64_t count = 0;

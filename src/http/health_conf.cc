@@ -41,40 +41,6 @@ Error about(std::string_view part, std::string_view problem) {
   return Error{fmt::format("{}: {}", part, problem)};
 }
 
-// A word, or a text in quotation marks with \" and \\ in it.
-Result<std::string> take_text(std::string_view& text) {
-  if (!text.starts_with('"')) return std::string(take_word(text));
-  std::string value;
-  for (size_t i = 1; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 1 < text.size() && (text[i + 1] == '"' || text[i + 1] == '\\')) {
-      value += text[++i];
-    } else if (text[i] == '"') {
-      text.remove_prefix(i + 1);
-      if (!text.empty() && text.front() != ' ' && text.front() != '\t') {
-        return Error{"no blank behind a quotation mark"};
-      }
-      text.remove_prefix(std::min(text.size(), text.find_first_not_of(" \t")));
-      return value;
-    } else {
-      value += text[i];
-    }
-  }
-  return Error{"a quotation mark that nothing ends"};
-}
-
-// As take_text() reads it.
-std::string quoted(std::string_view value) {
-  if (!value.empty() && value.find_first_of(" \t\"\\") == std::string_view::npos) {
-    return std::string(value);
-  }
-  std::string text = "\"";
-  for (const char c : value) {
-    if (c == '"' || c == '\\') text += '\\';
-    text += c;
-  }
-  return text + "\"";
-}
-
 Result<void> read_duration(std::string_view name, std::string_view& text, Duration low,
                            Duration high, Duration& into) {
   const std::string_view word = take_word(text);
@@ -119,7 +85,7 @@ Result<void> read_statuses(std::string_view& text, HealthCheck& check) {
 }
 
 Result<void> read_field(std::string_view& text, HealthCheck& check) {
-  const Result<std::string> field = take_text(text);
+  const Result<std::string> field = take_quoted_word(text);
   if (!field) return about("header", field.error().message);
   const std::string_view all = *field;
   const size_t colon = all.find(':');
@@ -165,7 +131,7 @@ Result<void> read_part(std::string_view name, std::string_view& text, HealthChec
     if (name == "header") return read_field(text, check);
     if (name == "host") return read_host(text, check);
     if (name == "body") {
-      Result<std::string> body = take_text(text);
+      Result<std::string> body = take_quoted_word(text);
       if (!body) return about(name, body.error().message);
       if (body->empty()) return about(name, "no text");
       check.body = std::move(*body);
@@ -231,9 +197,9 @@ std::string ValueType<HealthCheck>::format(const HealthCheck& check) {
     }
     for (const FieldExpectation& field : check.fields) {
       const std::string value = field.value.empty() ? "" : ": " + field.value;
-      text += " header " + quoted(field.name + value);
+      text += " header " + quoted_word(field.name + value);
     }
-    if (!check.body.empty()) text += " body " + quoted(check.body);
+    if (!check.body.empty()) text += " body " + quoted_word(check.body);
     if (!check.host.empty()) text += " host " + check.host;
   }
   if (check.port != 0) text += fmt::format(" port {}", check.port);

@@ -35,37 +35,6 @@ std::string_view take_part(std::string_view& text, bool& comma) {
   return part;
 }
 
-// A word, or a text in quotation marks with \" and \\ in it.
-Result<std::string> take_value(std::string_view& text) {
-  if (!text.starts_with('"')) return std::string(take_word(text));
-  std::string value;
-  for (size_t i = 1; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 1 < text.size() && (text[i + 1] == '"' || text[i + 1] == '\\')) {
-      value += text[++i];
-    } else if (text[i] == '"') {
-      text.remove_prefix(i + 1);
-      if (!text.empty() && text.front() != ' ' && text.front() != '\t') break;
-      text.remove_prefix(std::min(text.size(), text.find_first_not_of(" \t")));
-      return value;
-    } else {
-      value += text[i];
-    }
-  }
-  return Error{"a quotation mark without its end"};
-}
-
-std::string quoted_where_needed(std::string_view value) {
-  if (!value.empty() && value.find_first_of(" \t\"\\,") == std::string_view::npos) {
-    return std::string(value);
-  }
-  std::string text = "\"";
-  for (const char c : value) {
-    if (c == '"' || c == '\\') text += '\\';
-    text += c;
-  }
-  return text + "\"";
-}
-
 Result<SplitCondition> take_header(std::string_view& text) {
   const std::string_view word = take_word(text);
   const size_t colon = word.find(':');
@@ -81,7 +50,7 @@ Result<SplitCondition> take_header(std::string_view& text) {
     condition.value = word.substr(colon + 1);
     return condition;
   }
-  Result<std::string> value = take_value(text);
+  Result<std::string> value = take_quoted_word(text);
   if (!value) return value.error();
   if (!chars::all_of(*value, chars::kValue)) return Error{"no field can have this value"};
   condition.value = std::move(*value);
@@ -198,7 +167,7 @@ std::string ValueType<SplitCondition>::format(const SplitCondition& condition) {
     return "cookie " + condition.name + (condition.value ? "=" + *condition.value : "");
   }
   if (!condition.value) return "header " + condition.name;
-  return "header " + condition.name + ": " + quoted_where_needed(*condition.value);
+  return "header " + condition.name + ": " + quoted_word(*condition.value, ",");
 }
 
 Result<RouteUpstream> ValueType<RouteUpstream>::parse(std::string_view text) {

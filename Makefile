@@ -75,7 +75,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # As many jobs as there are processors, unless -j already says.
 jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
-formatted := $(wildcard src/*.cc src/*/*.h src/*/*.cc t/*/*.h t/*/*.cc)
+formatted := $(wildcard src/*.h src/*.cc src/*/*.h src/*/*.cc t/*/*.h t/*/*.cc)
 
 # The manual of the configuration comes from the directive tables; it is committed.
 man: all
@@ -142,6 +142,16 @@ test_flags = $(test_warnings) $(test_optimise)
 
 compile = $(CXX) $(CPPFLAGS) $(CXXFLAGS_ALL) -MMD -MP
 
+# For the sanitizers' build g++ parses what most files include once: two files of one name, the
+# header and what was made of it, which g++ takes where the flags are the same. Not for the usual
+# build: with -O2 gcc 12 then warns of code that is right, and so each source is also compiled on
+# its own. `make PCH=` does without.
+PCH ?= $(and $(filter gcc,$(CXX_FAMILY)),$(SANITIZE))
+precompiled = $(if $(PCH),$(BUILD)/obj/$(1)/precompiled.h.gch)
+use_precompiled = $(if $(PCH),-fpch-preprocess -include $(BUILD)/obj/$(1)/precompiled.h)
+# ccache takes part only where it is told that this is meant.
+export CCACHE_SLOPPINESS ?= pch_defines,time_macros
+
 # ---- Sources -----------------------------------------------------------------------------------
 
 left_out := $(WITHOUT_MODULES:%=src/modules/%.cc)
@@ -173,13 +183,22 @@ all: $(programs)
 
 # Objects are as old as the command that made them, not as configure's last run.
 $(BUILD)/flags.list: FORCE
-	@echo '$(compile) $(test_flags) $(LTO)' | cmp -s - $@ || \
-	  echo '$(compile) $(test_flags) $(LTO)' > $@
+	@echo '$(compile) $(test_flags) $(LTO)$(if $(PCH), PCH)' | cmp -s - $@ || \
+	  echo '$(compile) $(test_flags) $(LTO)$(if $(PCH), PCH)' > $@
 
-$(BUILD)/obj/src/%.o: src/%.cc $(BUILD)/flags.list
+# With -MD they are made anew after a change of the system's headers too.
+$(BUILD)/obj/src/precompiled.h.gch: flags = $(LTO)
+$(BUILD)/obj/t/unit/precompiled.h.gch: flags = $(test_flags)
+$(BUILD)/obj/%.h.gch: %.h $(BUILD)/flags.list
 	@mkdir -p $(@D)
 	@echo "c++ $@"
-	$(quiet)$(compile) $(LTO) $(uncovered) -c $< -o $@
+	@echo '#include "$(abspath $<)"' > $(@:.gch=)
+	$(quiet)$(compile:-MMD=-MD) $(flags) -x c++-header $(@:.gch=) -o $@
+
+$(BUILD)/obj/src/%.o: src/%.cc $(BUILD)/flags.list $(call precompiled,src)
+	@mkdir -p $(@D)
+	@echo "c++ $@"
+	$(quiet)$(compile) $(call use_precompiled,src) $(LTO) $(uncovered) -c $< -o $@
 
 # clang 14 fails to write the coverage tables of some coroutines ("difference across sections"). No
 # fuzzer goes through them: they are sanitized there, but not counted.
@@ -187,10 +206,12 @@ coroutine_files := h1_client_side h1_session proxy tunnel
 $(coroutine_files:%=$(BUILD)/obj/src/http/%.o): uncovered = \
   $(if $(findstring fuzzer-no-link,$(compile)),-fno-sanitize=fuzzer-no-link)
 
+$(unit_objects): $(call precompiled,t/unit)
+$(unit_objects): used_header = $(call use_precompiled,t/unit)
 $(BUILD)/obj/t/%.o: t/%.cc $(BUILD)/flags.list
 	@mkdir -p $(@D)
 	@echo "c++ $@"
-	$(quiet)$(compile) $(test_flags) -c $< -o $@
+	$(quiet)$(compile) $(used_header) $(test_flags) -c $< -o $@
 
 # The list of members is a prerequisite too, so that a deleted source leaves the archive.
 $(library): $(library_objects) $(BUILD)/library.list

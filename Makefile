@@ -288,9 +288,12 @@ else
 sanitized-tests:
 endif
 
-# Builds all there is before the first part, so that no test runs beside a compiler.
-check-all: tests sanitized-tests
-	@$(PYTHON) tools/check --build $(BUILD) format rules unit fault conf e2e $(repeated)
+# Builds all there is before the first part, so that no test runs beside a compiler. Units and
+# faults are tested with the sanitizers only, where there is such a build beside this one: the
+# programs as they are installed are tested from end to end.
+check-all: $(if $(repeated),all $(e2e_programs) $(load_programs),tests) sanitized-tests
+	@$(PYTHON) tools/check --build $(BUILD) format rules $(if $(repeated),,unit fault) conf e2e \
+	  $(repeated)
 
 check-unit: tests
 	@$(PYTHON) tools/check --build $(BUILD) unit

@@ -66,8 +66,10 @@ class Footprint:
         self.alone, self.shared = kib(status, "RssAnon"), kib(status, "RssShmem")
         with open(f"/proc/{pid}/smaps_rollup") as file:
             self.pss = kib(file.read(), "Pss")
-        self.descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-        sockets = sockets_of(pid)
+        # Looked at once: between two looks a connection may come or go.
+        links = descriptors_of(pid)
+        self.descriptors = len(links)
+        sockets = sockets_among(links)
         self.kept = self.descriptors - len(sockets) + len(sockets & lasting)
 
     def __str__(self):
@@ -105,22 +107,25 @@ def unix_sockets():
         return {line.split()[6] for line in table.read().splitlines()[1:]}
 
 
-def sockets_of(pid):
-    """The inodes of the sockets that the process has open."""
-    found = set()
+def descriptors_of(pid):
+    """What each descriptor of the process is: "socket:[1234]", "/var/log/access.log"."""
+    links = []
     for number in os.listdir(f"/proc/{pid}/fd"):
         try:
-            link = os.readlink(f"/proc/{pid}/fd/{number}")
+            links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
         except OSError:
-            continue
-        if link.startswith("socket:["):
-            found.add(link[len("socket:["):-1])
-    return found
+            pass                # closed meanwhile
+    return links
+
+
+def sockets_among(links):
+    """The inodes of the sockets among what descriptors_of() tells."""
+    return {link[len("socket:["):-1] for link in links if link.startswith("socket:[")}
 
 
 def clients_of(pid, port):
     """The addresses of the clients whose connections to this local port the process has accepted.
     Stable only while the process is stopped."""
-    inodes = sockets_of(pid)
+    inodes = sockets_among(descriptors_of(pid))
     return {remote for local, remote, state, inode in tcp_table()
             if inode in inodes and local.endswith(f":{port}") and state != "0A"}

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/format.h"
+#include "http/grpc.h"
 #include "http/h1_writer.h"
 #include "http/text_template.h"
 
@@ -99,6 +100,22 @@ void append_problem(uint16_t status, std::string_view title, const ReasonInfo& i
   append_text(out, "}\n");
 }
 
+// A gRPC client reads grpc-status, whatever the HTTP status: the answer is trailers-only.
+void write_grpc_reply(Exchange& exchange, const ReasonInfo& info, std::string_view content_type) {
+  const GrpcStatus status = grpc_status_for(exchange.reason);
+  std::string message = fmt::format("{} ({}", info.text, info.code);
+  if (!exchange.request_id.empty()) message.append(", request ").append(exchange.request_id);
+  message += ")";
+  std::string_view type = "application/grpc";
+  if (grpc_web_type(content_type) == GrpcWeb::kBinary) type = "application/grpc-web+proto";
+  if (grpc_web_type(content_type) == GrpcWeb::kText) type = "application/grpc-web-text+proto";
+  exchange.answer(200, type, {});
+  exchange.grpc_status = static_cast<int8_t>(status);
+  const fmt::format_int number(static_cast<unsigned>(status));
+  exchange.response.fields.push("grpc-status", exchange.arena.copy({number.data(), number.size()}));
+  exchange.response.fields.push("grpc-message", exchange.arena.copy(encode_grpc_message(message)));
+}
+
 // Where a moment's patience helps, the client is told (RFC 9110 §10.2.3).
 bool may_be_retried(uint16_t status) {
   return status == 503;
@@ -112,6 +129,12 @@ void write_error_reply(Exchange& exchange, Reason why) {
   // Codes without a reply of their own (499 among them) are only seen where something else went
   // wrong before: the client is told of a fault of ours.
   const uint16_t status = info.status >= 400 && info.status != 499 ? info.status : 500;
+  if (exchange.request.head.method_id == Method::kPost &&
+      is_grpc_request(exchange.request.fields)) {
+    const Field* type = exchange.request.fields.find(FieldId::kContentType);
+    write_grpc_reply(exchange, info, type->value);
+    return;
+  }
   const bool html = prefers_html(exchange.request.fields);
   fmt::memory_buffer text;
   if (html) {

@@ -87,6 +87,7 @@ void Exchange::reset() {
   upstream_cells = nullptr;
   tries = 0;
   target_reused = false;
+  grpc_status = -1;
   upstream_bytes_in = upstream_bytes_out = 0;
   arena.reset();
 }

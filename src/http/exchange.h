@@ -114,6 +114,7 @@ class Exchange {
   SeriesCells* upstream_cells = nullptr;
   uint8_t tries = 0;
   bool target_reused = false;  // over a kept-alive connection
+  int8_t grpc_status = -1;     // a GrpcStatus (http/grpc.h); -1: not gRPC, or none was told
   uint64_t upstream_bytes_in = 0;
   uint64_t upstream_bytes_out = 0;
 

@@ -86,3 +86,37 @@ Test(error_reply, every_reason_gives_an_error_status) {
               status);
   }
 }
+
+Test(error_reply, grpc_is_answered_in_its_own_terms) {
+  struct Case {
+    const char* type;
+    const char* answered;
+  };
+  for (const Case& one : {Case{"application/grpc", "application/grpc"},
+                          Case{"application/grpc+proto", "application/grpc"},
+                          Case{"application/grpc-web+proto", "application/grpc-web+proto"},
+                          Case{"application/grpc-web-text", "application/grpc-web-text+proto"}}) {
+    Exchange exchange;
+    exchange.request.head.method_id = Method::kPost;
+    exchange.request.fields.push("Content-Type", one.type);
+    exchange.request_id = "id%1";
+    write_error_reply(exchange, Reason::kRateLimited);
+    cr_expect_eq(exchange.response.status, 200);
+    cr_expect_eq(exchange.grpc_status, 8);
+    cr_expect(exchange.reason == Reason::kRateLimited);
+    cr_expect(field_of(exchange, FieldId::kContentType) == one.answered);
+    cr_expect(exchange.response.content.empty());
+    cr_expect(exchange.response.fields.find("grpc-status")->value == "8");
+    const std::string message(exchange.response.fields.find("grpc-message")->value);
+    cr_expect(message == "A rate limit has no room for the request. (rate_limited, request id%251)",
+              "%s", message.c_str());
+  }
+}
+
+Test(error_reply, a_get_is_no_grpc) {
+  Exchange exchange;
+  exchange.request.head.method_id = Method::kGet;
+  exchange.request.fields.push("Content-Type", "application/grpc");
+  write_error_reply(exchange, Reason::kNoRoute);
+  cr_expect_eq(exchange.response.status, 404);
+}

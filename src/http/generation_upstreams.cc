@@ -7,6 +7,7 @@
 #include "http/generation_builder.h"
 #include "http/health_conf.h"
 #include "http/proxy.h"
+#include "http/target_transport.h"
 #include "http/traffic_plan.h"
 
 namespace gatehouse {
@@ -34,6 +35,7 @@ void GenerationBuilder::add_upstreams() {
 
 void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<TargetConf>& targets,
                                     const ConfigSection* section, Origin origin) {
+  upstream.transport = make_transport(*upstream.conf);
   for (size_t i = 0; i < targets.size(); ++i) {
     const TargetConf& conf = targets[i];
     UpstreamTarget target;
@@ -47,6 +49,7 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
     target.resolved = conf.resolved;
     target.origin = section != nullptr ? section->origin_of(kUpstreamTable, "target", i) : origin;
     target.is_name = !conf.resolved;
+    target.transport = upstream.transport;
     if (!conf.resolved) {
       upstream.has_members = true;
       const auto found = names_.find(conf.text);

@@ -70,6 +70,7 @@ UpstreamTarget MemberTargets::made_of(const Member& member, const UpstreamTarget
   target.backup = member.backup || (line != nullptr && line->backup);
   target.max_connections =
       line != nullptr ? line->max_connections : upstream_.conf->max_connections;
+  target.transport = line != nullptr ? line->transport : upstream_.transport;
   target.origin = line != nullptr ? line->origin : upstream_.origin;
   return target;
 }

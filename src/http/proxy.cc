@@ -8,7 +8,9 @@
 
 #include "core/log.h"
 #include "core/pause.h"
+#include "http/connect_target.h"
 #include "http/h1_writer.h"
+#include "http/h2_pool.h"
 #include "http/proxy_exchange.h"
 #include "http/target_queue.h"
 
@@ -47,8 +49,12 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
       proxy.begin_try(std::move(choice.lease), retried);
     }
     UpstreamTarget& target = proxy.lease_.target();
-    if (proxy.connection_ == nullptr) {
-      failure = co_await proxy.connect(target, proxy.connection_);
+    if (proxy.connection_ == nullptr && proxy.call_ == nullptr) {
+      if (target.transport == nullptr) [[likely]] {
+        failure = co_await proxy.connect(target, proxy.connection_);
+      } else {
+        failure = co_await proxy.reach(target, proxy.connection_, proxy.call_);
+      }
       if (failure != Reason::kNone) {
         proxy.count_failure(failure);
         if (proxy.may_connect_elsewhere(failure)) continue;
@@ -58,6 +64,8 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
     exchange.times.upstream_connected = proxy.loop_.now();
     if (has_body) {
       failure = co_await proxy.attempt_with_body();
+    } else if (proxy.call_ != nullptr) {
+      failure = co_await proxy.attempt_call();
     } else {
       failure = co_await proxy.attempt();
     }
@@ -72,17 +80,20 @@ Task<void> Proxy::run(Exchange& exchange, const Upstream& upstream) {
       retried = false;
       continue;
     }
-    if (!retried && proxy.met_dying_connection()) {
-      retried = true;
+    const bool refused = proxy.call_was_refused();
+    if (refused || (!retried && proxy.met_dying_connection())) {
+      if (refused) ++proxy.refusals_;
+      retried = retried || !refused;
       target.state->cells().retries.add();
-      proxy.connection_.reset();
+      proxy.drop_connection();
+      proxy.lease_.end();
       continue;
     }
     proxy.count_failure(failure);
     const TryOutcome ended = proxy.outcome(failure);
     proxy.lease_.settle(ended);
     const bool again = proxy.extra_ && proxy.plan_retry(ended);
-    proxy.connection_.reset();
+    proxy.drop_connection();
     if (!again) break;
     retried = false;
   }
@@ -109,8 +120,14 @@ void Proxy::begin_try(TargetLease&& lease, bool retried) {
   tried_ = true;
   exchange_.set_target(lease_);
   exchange_.times.upstream_started = loop_.now();
-  if (!retried) connection_ = target.state->take_idle();
-  exchange_.target_reused = connection_ != nullptr;
+  drop_connection();
+  if (target.transport != nullptr && target.transport->may_multiplex()) {
+    // Whatever is left of the one that was dying has no room.
+    call_ = target.state->h2().reserve(exchange_.arena);
+  } else if (!retried) {
+    connection_ = target.state->take_idle();
+  }
+  exchange_.target_reused = connection_ != nullptr || (call_ != nullptr && call_->reused());
   answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = fields_kept_ = request_sent_ = false;
   in_.release();
   interims_ = 0;
@@ -118,8 +135,11 @@ void Proxy::begin_try(TargetLease&& lease, bool retried) {
 
 // True where the try met a kept-alive connection that was just dying, and may safely be repeated.
 bool Proxy::met_dying_connection() const {
-  if (!connection_ || !connection_->reused() || answer_begun_) return false;
-  return repeatable(!accepted_bytes_);
+  if (answer_begun_) return false;
+  if (call_ != nullptr) {
+    return call_->reused() && call_->end() == H2Transfer::End::kReset && repeatable(false);
+  }
+  return connection_ && connection_->reused() && repeatable(!accepted_bytes_);
 }
 
 bool Proxy::may_connect_elsewhere(Reason failure) {
@@ -150,6 +170,7 @@ TryOutcome Proxy::outcome(Reason failure) const {
   switch (failure) {
     case Reason::kUpstreamConnectFailed:
     case Reason::kUpstreamConnectTimeout:
+    case Reason::kUpstreamRefused:
       outcome.kind = TryOutcome::Kind::kConnectFailed;
       break;
     case Reason::kUpstreamTimeout:
@@ -168,26 +189,16 @@ TryOutcome Proxy::outcome(Reason failure) const {
   return outcome;
 }
 
+Duration Proxy::connect_patience() const {
+  if (policy_ == nullptr || policy_->conf->try_timeout == Duration::zero()) {
+    return conf_.connect_timeout;
+  }
+  return std::min(conf_.connect_timeout, answer_patience(loop_.now()));
+}
+
 Task<Reason> Proxy::connect(UpstreamTarget& target,
                             std::unique_ptr<UpstreamConnection>& connection) {
-  ConnectStart start = start_connect(target.address);
-  if (start.error != 0 && start.error != EINPROGRESS) co_return Reason::kUpstreamConnectFailed;
-  connection = std::make_unique<UpstreamConnection>(loop_, std::move(start.fd), *target.state);
-  const Result<void> opened = connection->stream().open();
-  if (!opened) {
-    connection.reset();
-    co_return Reason::kUpstreamConnectFailed;
-  }
-  if (start.error == 0) co_return Reason::kNone;
-  Duration patience = conf_.connect_timeout;
-  if (policy_ != nullptr && policy_->conf->try_timeout != Duration::zero()) {
-    patience = std::min(patience, answer_patience(loop_.now()));
-  }
-  const IoResult result = co_await connection->stream().connected(patience);
-  if (result.ok()) co_return Reason::kNone;
-  connection.reset();
-  co_return result.status == IoStatus::kTimeout ? Reason::kUpstreamConnectTimeout
-                                                : Reason::kUpstreamConnectFailed;
+  return connect_target(loop_, *target.state, target.address, connect_patience(), connection);
 }
 
 Reason Proxy::send_failed(const IoResult& result) {
@@ -209,6 +220,10 @@ Task<Reason> Proxy::attempt() {
     if (may_hedge()) {
       const Reason lost = co_await race();
       if (lost != Reason::kNone) co_return lost;
+      if (call_ != nullptr) {
+        const Reason failure = co_await take_call_answer(answer_patience(started), started);
+        co_return failure;
+      }
     }
     patience = answer_patience(started);
   }
@@ -237,7 +252,13 @@ Task<Reason> Proxy::attempt() {
   co_return Reason::kNone;
 }
 
+void Proxy::drop_connection() {
+  connection_.reset();
+  call_.reset();
+}
+
 void Proxy::settle_connection() {
+  call_.reset();
   if (!connection_) return;
   if (reusable_) {
     TargetState& state = connection_->state();

@@ -1,6 +1,7 @@
 // One exchange on its way through an upstream: the state that proxy.cc (tries), proxy_retry.cc
 // (what follows a failure), proxy_hedge.cc (two tries at once), proxy_upload.cc (a request with a
-// body) and proxy_response.cc (its answer) share. Nobody else includes this.
+// body), proxy_response.cc (its answer) and proxy_h2.cc (both over HTTP/2) share. Nobody else
+// includes this.
 //
 // Members of the present try are set anew by begin_try(). Coroutines here belong to the action's
 // frame, which holds the Proxy; cancelling one leaves all it knew in members. `policy_` is null
@@ -21,6 +22,7 @@
 #include "http/chunked.h"
 #include "http/exchange.h"
 #include "http/h1_parser.h"
+#include "http/h2_connection.h"
 #include "http/target_choice.h"
 #include "http/upstream.h"
 #include "http/upstream_connection.h"
@@ -39,6 +41,7 @@ enum class UploadEnd : uint8_t { kComplete, kClientFailed, kUpstreamFailed };
 struct HedgedTry {
   TargetLease lease;
   std::unique_ptr<UpstreamConnection> connection;
+  std::unique_ptr<H2Call> call;  // in the place of a connection
   Moment started;
   bool reused = false;
   // Ends where an answer begins, or with why none does. Behind what it uses: it goes first.
@@ -82,16 +85,34 @@ class Proxy {
  private:
   // Each returns kNone where all went well, else what failed at the upstream's side. Failures at
   // the client's side end in client_lost_.
-  // Makes connection_.
+  // Makes a connection.
   Task<Reason> connect(UpstreamTarget& target, std::unique_ptr<UpstreamConnection>& connection);
+  Duration connect_patience() const;
   Task<Reason> attempt();
   Task<Reason> attempt_with_body();
   // `started`: since when the timeout has been running.
   Task<Reason> read_head(Duration timeout, Moment started);
+  Task<Reason> read_answer(Duration timeout);
   Task<void> relay();
   Task<void> relay_pieces();
   Task<void> relay_tunnel();
   Task<UploadEnd> upload();
+
+  // proxy_h2.cc
+  // Makes a call on a connection that others share, or a connection of its own.
+  Task<Reason> reach(UpstreamTarget& target, std::unique_ptr<UpstreamConnection>& connection,
+                     std::unique_ptr<H2Call>& call);
+  bool open_call(H2Call& call, std::string_view authority);
+  // True where the target has not looked at the request, and it may be sent again for that.
+  bool call_was_refused() const;
+  Task<Reason> attempt_call();
+  Task<Reason> take_call_answer(Duration patience, Moment started);
+  Task<Reason> wait_for_call(H2Call& call, Duration patience);
+  Task<Reason> read_call_head(Duration timeout, Moment started);
+  bool take_lines(uint16_t status, std::string_view lines);
+  const FieldList* call_trailers();
+  Task<void> relay_call();
+  Task<UploadEnd> upload_call();
 
   void begin_try(TargetLease&& lease, bool retried);
   // After a connection could not be made. True: there may be another target to try.
@@ -139,7 +160,8 @@ class Proxy {
   // Waits for an answer; after a while at a second target, too. Afterwards lease_ and connection_
   // are those of the one that answers, or failed with what is returned.
   Task<Reason> race();
-  Task<Reason> wait_for_answer(Stream& stream, Duration patience);
+  Task<Reason> wait_for_answer(UpstreamConnection* connection, H2Call* call, Duration patience);
+  Task<Reason> wait_for_bytes(Stream& stream, Duration patience);
   Task<Reason> ask(HedgedTry& other);
   void change_places();
   // The winner of the race was no good, for `failure` or because its answer is dropped: waits for
@@ -147,6 +169,7 @@ class Proxy {
   Task<Reason> try_other(Reason failure);
   // After a try: gives the connection back or closes it. No coroutine may be using it.
   void settle_connection();
+  void drop_connection();
   void stop_upload_failed();
   void lose_client(Reason why);
   void fail(Reason why);
@@ -162,8 +185,11 @@ class Proxy {
   EventLoop& loop_;
   ChoiceContext choices_;
   TargetLease lease_;  // of the present try
+  // The try's way to the target: one of both, once it has been reached.
   std::unique_ptr<UpstreamConnection> connection_;
+  std::unique_ptr<H2Call> call_;
   uint32_t connects_failed_ = 0;
+  uint8_t refusals_ = 0;             // tries that targets have not looked at
   bool tried_ = false;               // a try has begun
   std::optional<PolicyPart> extra_;  // there is one exactly where policy_ is
 
@@ -187,6 +213,7 @@ class Proxy {
   bool unparsed_ = false;      // in_ holds bytes behind an interim head
   bool answer_begun_ = false;  // a byte of an answer has come
   unsigned interims_ = 0;
+  std::unique_ptr<FieldList> trailers_;    // of an answer over HTTP/2
   std::optional<ChunkedDecoder> decoder_;  // set for a chunked response
   bool decoded_all_ = false;
   Reason decode_failure_ = Reason::kNone;

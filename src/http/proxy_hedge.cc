@@ -9,6 +9,7 @@
 
 #include "core/pause.h"
 #include "http/h1_writer.h"
+#include "http/h2_pool.h"
 #include "http/proxy.h"
 #include "http/proxy_exchange.h"
 
@@ -28,7 +29,13 @@ bool Proxy::may_hedge() const {
          request.facts.upgrade.empty() && is_idempotent(request.head.method_id);
 }
 
-Task<Reason> Proxy::wait_for_answer(Stream& stream, Duration patience) {
+Task<Reason> Proxy::wait_for_answer(UpstreamConnection* connection, H2Call* call,
+                                    Duration patience) {
+  return call != nullptr ? wait_for_call(*call, patience)
+                         : wait_for_bytes(connection->stream(), patience);
+}
+
+Task<Reason> Proxy::wait_for_bytes(Stream& stream, Duration patience) {
   const IoResult ready = co_await stream.readable(patience);
   if (ready.ok()) co_return Reason::kNone;
   co_return ready.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout : Reason::kUpstreamReset;
@@ -36,27 +43,42 @@ Task<Reason> Proxy::wait_for_answer(Stream& stream, Duration patience) {
 
 Task<Reason> Proxy::ask(HedgedTry& other) {
   UpstreamTarget& target = other.lease.target();
-  other.connection = target.state->take_idle();
-  other.reused = other.connection != nullptr;
-  if (!other.reused) {
-    const Reason failure = co_await connect(target, other.connection);
+  const bool shares = target.transport != nullptr && target.transport->may_multiplex();
+  if (shares) {
+    other.call = target.state->h2().reserve(exchange_.arena);
+    other.reused = other.call != nullptr && other.call->reused();
+  } else {
+    other.connection = target.state->take_idle();
+    other.reused = other.connection != nullptr;
+  }
+  if (other.call == nullptr && other.connection == nullptr) {
+    Task<Reason> reaching = target.transport != nullptr
+                                ? reach(target, other.connection, other.call)
+                                : connect(target, other.connection);
+    const Reason failure = co_await reaching;
     if (failure != Reason::kNone) co_return failure;
   }
-  Stream& stream = other.connection->stream();
   const std::string_view host = exchange_.request.authority.text.empty()
                                     ? std::string_view(target.host)
                                     : exchange_.request.authority.text;
-  const Buffer head = write_request_head(exchange_, host);
-  const IoResult sent = co_await stream.write(head.view(), conf_.write_timeout);
-  exchange_.upstream_bytes_out += sent.bytes;
-  if (!sent.ok()) co_return send_failed(sent);
-  const Reason failure = co_await wait_for_answer(stream, answer_patience(other.started));
+  if (other.call != nullptr) {
+    if (!open_call(*other.call, host)) co_return Reason::kUpstreamRefused;
+  } else {
+    const Buffer head = write_request_head(exchange_, host);
+    const IoResult sent =
+        co_await other.connection->stream().write(head.view(), conf_.write_timeout);
+    exchange_.upstream_bytes_out += sent.bytes;
+    if (!sent.ok()) co_return send_failed(sent);
+  }
+  const Reason failure = co_await wait_for_answer(other.connection.get(), other.call.get(),
+                                                  answer_patience(other.started));
   co_return failure;
 }
 
 Task<Reason> Proxy::race() {
   extra_->hedged = true;
-  Task<Reason> first = wait_for_answer(stream(), answer_patience(loop_.now()));
+  Task<Reason> first =
+      wait_for_answer(connection_.get(), call_.get(), answer_patience(loop_.now()));
   first.start();
   Task<void> patience = pause(loop_, policy_->conf->hedge.after);
   patience.start();
@@ -95,6 +117,7 @@ Task<Reason> Proxy::race() {
 void Proxy::change_places() {
   std::swap(lease_, extra_->other->lease);
   std::swap(connection_, extra_->other->connection);
+  std::swap(call_, extra_->other->call);
   std::swap(exchange_.target_reused, extra_->other->reused);
   std::swap(exchange_.times.upstream_started, extra_->other->started);
   exchange_.set_target(lease_);
@@ -106,7 +129,7 @@ Task<Reason> Proxy::try_other(Reason failure) {
     lease_.settle(outcome(failure));
   }
   extra_->again = false;
-  connection_.reset();
+  drop_connection();
   in_.release();
   answer_begun_ = reusable_ = unparsed_ = fields_kept_ = false;
   interims_ = 0;
@@ -115,7 +138,11 @@ Task<Reason> Proxy::try_other(Reason failure) {
   change_places();
   extra_->other.reset();
   if (failure != Reason::kNone) co_return failure;
-  failure = co_await attempt();
+  if (call_ != nullptr) {
+    failure = co_await take_call_answer(answer_patience(loop_.now()), loop_.now());
+  } else {
+    failure = co_await attempt();
+  }
   co_return failure;
 }
 

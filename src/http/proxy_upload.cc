@@ -14,10 +14,10 @@ constexpr Duration kAfterRefusedBody = std::chrono::seconds(2);
 
 Task<Reason> Proxy::attempt_with_body() {
   request_sent_ = false;
-  Task<UploadEnd> uploading = upload();
+  Task<UploadEnd> uploading = call_ != nullptr ? upload_call() : upload();
   uploading.start();
   // While the body is on its way the answer has all the time that the upload has.
-  Task<Reason> answer = read_head(Duration::zero(), loop_.now());
+  Task<Reason> answer = read_answer(Duration::zero());
   answer.start();
   if (!uploading.done()) co_await any_done(uploading, answer);
   bool upload_taken = false;
@@ -26,14 +26,14 @@ Task<Reason> Proxy::attempt_with_body() {
     const UploadEnd end = uploading.take();
     if (end == UploadEnd::kClientFailed) {
       answer.cancel();
-      connection_.reset();
+      drop_connection();
       stop_upload_failed();
       co_return piece_.why;
     }
     // Begun anew with a timeout; what has been read of the head is kept.
     answer.cancel();
     const Duration patience = answer_patience(exchange_.times.upstream_started);
-    answer = read_head(end == UploadEnd::kComplete ? patience : kAfterRefusedBody, loop_.now());
+    answer = read_answer(end == UploadEnd::kComplete ? patience : kAfterRefusedBody);
     answer.start();
     co_await done(answer);
   }
@@ -48,7 +48,7 @@ Task<Reason> Proxy::attempt_with_body() {
     }
   }
 
-  Task<void> relaying = relay();
+  Task<void> relaying = call_ != nullptr ? relay_call() : relay();
   relaying.start();
   if (!upload_taken && !relaying.done()) {
     co_await any_done(uploading, relaying);
@@ -56,7 +56,7 @@ Task<Reason> Proxy::attempt_with_body() {
       const UploadEnd end = uploading.take();
       if (end == UploadEnd::kClientFailed) {
         relaying.cancel();
-        connection_.reset();
+        drop_connection();
         stop_upload_failed();
         co_return piece_.why;
       }
@@ -68,6 +68,10 @@ Task<Reason> Proxy::attempt_with_body() {
   reusable_ = reusable_ && request_sent_;
   settle_connection();
   co_return Reason::kNone;
+}
+
+Task<Reason> Proxy::read_answer(Duration timeout) {
+  return call_ != nullptr ? read_call_head(timeout, loop_.now()) : read_head(timeout, loop_.now());
 }
 
 // Sends the head and the body. A client that fails is told of in piece_.why.

@@ -69,6 +69,7 @@ namespace gatehouse {
   X(kUpstreamConnectTimeout, "upstream_connect_timeout", 504,                                     \
     "The connection to the upstream was not made in time.")                                       \
   X(kUpstreamReset, "upstream_reset", 502, "The upstream closed the connection early.")           \
+  X(kUpstreamRefused, "upstream_refused", 502, "The upstream refused to look at the request.")    \
   X(kUpstreamTimeout, "upstream_timeout", 504, "The upstream did not answer in time.")            \
   X(kUpstreamBadResponse, "upstream_bad_response", 502, "The upstream's response is malformed.")  \
   X(kUpstreamTruncated, "upstream_truncated", 502, "The upstream's response ended early.")        \

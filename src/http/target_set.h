@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@
 
 namespace gatehouse {
 
+struct TargetTransport;
 struct TrafficRow;
 class TargetState;
 class TargetStates;
@@ -38,6 +40,7 @@ struct UpstreamTarget {
   bool is_name = false;  // the configuration gives a name: the address may change
   bool backup = false;
   uint32_t max_connections = 0;  // requests in flight over all workers; 0: no cap
+  std::shared_ptr<const TargetTransport> transport;  // null: HTTP/1.1 over plain TCP
   Origin origin;
   // What the balancers know it by; see bind_balancing().
   uint64_t seed = 0;

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "http/target_transport.h"
+
 namespace gatehouse {
 
 UpstreamState::~UpstreamState() {
@@ -23,7 +25,9 @@ void TargetStates::share(TrafficTable& table, uint32_t worker_row,
 }
 
 std::string TargetStates::key_of(const UpstreamTarget& target) {
-  return target.name + " " + target.address.format();
+  std::string key = target.name + " " + target.address.format();
+  if (target.transport != nullptr) key += target.transport->key;
+  return key;
 }
 
 TargetState& TargetStates::hold(const std::string& key, const UpstreamTarget& target,

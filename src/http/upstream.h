@@ -32,6 +32,8 @@ struct Upstream {
   bool checked = false;      // the agent checks its targets
   bool has_members = false;  // discovery may change them
   TargetSet configured;
+  // Of the targets that discovery brings and no line stands for.
+  std::shared_ptr<const TargetTransport> transport;
   // Bound to a worker; null before, and of a plain one.
   UpstreamState* state = nullptr;
   TrafficRow* row = nullptr;

@@ -51,6 +51,15 @@ constexpr Directive kUpstreamDirectives[] = {
         "upstream_keepalive_requests",
         "Requests sent over one connection to a target; 0 means no cap.", "10000",
         expects("a number; 0 means no cap")),
+    directive<&UpstreamConf::protocol>(
+        "protocol",
+        "What is spoken to the targets: http1, h2 (over http:// without asking, for the targets "
+        "are known to speak it), or auto: over https:// what the target prefers, else http1.",
+        "h2"),
+    directive<&UpstreamConf::h2_window>(
+        "h2_window",
+        "Bytes of an answer over HTTP/2 that a target may send before the client has taken them.",
+        "256k", range(64_KiB, 16_MiB)),
     directive<&UpstreamConf::connect_tries>(
         "connect_tries", "Targets tried where connecting fails.", "3", range(1, 64)),
     directive<&UpstreamConf::balance>(
@@ -191,6 +200,29 @@ std::string ValueType<TargetConf>::format(const TargetConf& target) {
     text += " max_connections " + std::to_string(*target.max_connections);
   }
   return text;
+}
+
+Result<UpstreamProtocol> ValueType<UpstreamProtocol>::parse(std::string_view text) {
+  if (text == "auto") return UpstreamProtocol::kAuto;
+  if (text == "http1") return UpstreamProtocol::kHttp1;
+  if (text == "h2") return UpstreamProtocol::kH2;
+  return Error{"not a protocol"};
+}
+
+std::string ValueType<UpstreamProtocol>::format(UpstreamProtocol protocol) {
+  switch (protocol) {
+    case UpstreamProtocol::kHttp1:
+      return "http1";
+    case UpstreamProtocol::kH2:
+      return "h2";
+    case UpstreamProtocol::kAuto:
+      break;
+  }
+  return "auto";
+}
+
+std::string ValueType<UpstreamProtocol>::expected() {
+  return "http1, h2 or auto";
 }
 
 std::string ValueType<TargetConf>::expected() {

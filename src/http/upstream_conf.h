@@ -14,6 +14,13 @@
 
 namespace gatehouse {
 
+// What is spoken to targets.
+enum class UpstreamProtocol : uint8_t {
+  kAuto,  // over TLS what the target prefers of both (ALPN), else HTTP/1.1
+  kHttp1,
+  kH2,  // over plain TCP by prior knowledge (RFC 9113 §3.3)
+};
+
 // One server of an upstream: http://ADDRESS:PORT [weight N] [backup] [max_connections N].
 struct TargetConf {
   SocketAddress address;
@@ -37,6 +44,8 @@ struct UpstreamConf {
   Duration keepalive_timeout = std::chrono::seconds(30);
   Duration keepalive_age = std::chrono::hours(1);
   uint32_t keepalive_requests = 10000;
+  UpstreamProtocol protocol = UpstreamProtocol::kAuto;
+  Bytes h2_window = 256_KiB;   // of an answer, that the client has not taken yet
   uint32_t connect_tries = 3;  // targets tried where connecting fails
   BalanceConf balance;
   EjectConf eject;
@@ -56,6 +65,13 @@ template <>
 struct ValueType<TargetConf> {
   static Result<TargetConf> parse(std::string_view text);
   static std::string format(const TargetConf& target);
+  static std::string expected();
+};
+
+template <>
+struct ValueType<UpstreamProtocol> {
+  static Result<UpstreamProtocol> parse(std::string_view text);
+  static std::string format(UpstreamProtocol protocol);
   static std::string expected();
 };
 

@@ -1,6 +1,7 @@
 // Keeping idle connections; see upstream_connection.h.
 #include "http/upstream_connection.h"
 
+#include "http/h2_pool.h"
 #include "http/target_states.h"
 
 namespace gatehouse {
@@ -18,7 +19,12 @@ UpstreamConnection::~UpstreamConnection() {
   if (state_.unused() && state_.states_ != nullptr) state_.states_->leave(state_);
 }
 
+TargetState::TargetState(EventLoop& loop, std::string key, SeriesCells& cells, TargetStates* states)
+    : loop_(loop), key_(std::move(key)), cells_(cells), states_(states) {}
+
 TargetState::~TargetState() {
+  leaving_ = true;  // nobody is to be told of the connections that end here
+  h2_.reset();
   close_idle();
   if (row_ != nullptr) states_->table()->release(states_->worker_row(), row_index_);
   if (upstream_ != nullptr) states_->release(*upstream_);
@@ -30,6 +36,12 @@ void TargetState::close_idle() {
     unlink(*connection);
     delete connection;
   }
+  if (h2_ != nullptr) h2_->retire();
+}
+
+H2Pool& TargetState::h2() {
+  if (h2_ == nullptr) h2_ = std::make_unique<H2Pool>(loop_, *this);
+  return *h2_;
 }
 
 void TargetState::unlink(UpstreamConnection& connection) {

@@ -16,6 +16,7 @@
 
 namespace gatehouse {
 
+class H2Pool;
 struct TrafficCell;
 struct TrafficRow;
 class TargetState;
@@ -52,8 +53,7 @@ class UpstreamConnection {
 class TargetState {
  public:
   // `states` is told when nothing needs it any more; null: somebody else sees to that.
-  TargetState(EventLoop& loop, std::string key, SeriesCells& cells, TargetStates* states = nullptr)
-      : loop_(loop), key_(std::move(key)), cells_(cells), states_(states) {}
+  TargetState(EventLoop& loop, std::string key, SeriesCells& cells, TargetStates* states = nullptr);
   ~TargetState();
   TargetState(const TargetState&) = delete;
   TargetState& operator=(const TargetState&) = delete;
@@ -62,10 +62,15 @@ class TargetState {
   std::unique_ptr<UpstreamConnection> take_idle();
   // Gives a connection back after an exchange; closes it where the settings say so.
   void give_back(std::unique_ptr<UpstreamConnection> connection, const UpstreamConf& conf);
+  // Closes what is idle; connections that several share take no further exchange.
   void close_idle();
+  // The connections that exchanges share.
+  H2Pool& h2();
   uint32_t idle_count() const { return idle_count_; }
 
   SeriesCells& cells() { return cells_; }
+  // "users/127.0.0.1:8080 127.0.0.1:8080": in logs.
+  const std::string& key() const { return key_; }
 
   // The target's row in shared memory and this worker's part of it; null where it has none.
   TrafficRow* row() const { return row_; }
@@ -102,6 +107,7 @@ class TargetState {
   uint32_t idle_count_ = 0;
   Duration idle_timeout_{};
   Timer expiry_{&TargetState::on_expiry, this};
+  std::unique_ptr<H2Pool> h2_;  // null until one is needed
 };
 
 }  // namespace gatehouse

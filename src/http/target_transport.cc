@@ -1,0 +1,23 @@
+// See target_transport.h.
+#include "http/target_transport.h"
+
+namespace gatehouse {
+
+std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf) {
+  if (conf.protocol != UpstreamProtocol::kH2) return nullptr;
+  auto transport = std::make_shared<TargetTransport>();
+  transport->protocol = conf.protocol;
+  transport->h2.head_max = conf.head_max.count;
+  transport->h2.fields_max = conf.fields_max;
+  transport->h2.window = static_cast<uint32_t>(conf.h2_window.count);
+  transport->connect_timeout = conf.connect_timeout;
+  transport->write_timeout = conf.write_timeout;
+  transport->keepalive_timeout = conf.keepalive_timeout;
+  transport->keepalive_age = conf.keepalive_age;
+  transport->keepalive_requests = conf.keepalive_requests;
+  transport->keeps_idle = conf.keepalive != 0;
+  transport->key = " h2";
+  return transport;
+}
+
+}  // namespace gatehouse

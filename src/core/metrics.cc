@@ -15,7 +15,7 @@
 namespace gatehouse {
 namespace {
 
-constexpr uint32_t kLayoutVersion = 3;
+constexpr uint32_t kLayoutVersion = 4;
 constexpr std::string_view kNamesZone = "metrics.series";
 constexpr std::string_view kNamesType = "metric_names";
 constexpr std::string_view kRowType = "metric_row";
@@ -49,7 +49,7 @@ struct alignas(64) RowHeader {
 };
 static_assert(ZoneLayout<NamesHeader> && ZoneLayout<SeriesName> && ZoneLayout<RowHeader> &&
               ZoneLayout<SeriesCells>);
-static_assert(sizeof(RowHeader) == 128 && sizeof(SeriesCells) == 768);
+static_assert(sizeof(RowHeader) == 128 && sizeof(SeriesCells) == 1024);
 
 size_t names_size(uint32_t capacity) {
   return sizeof(NamesHeader) + capacity * sizeof(SeriesName);

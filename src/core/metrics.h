@@ -73,7 +73,7 @@ inline constexpr int64_t kLatencyBoundsUs[] = {500,       1'000,     2'500,     
                                                1'000'000, 2'500'000, 5'000'000, 10'000'000};
 inline constexpr unsigned kLatencyBuckets = sizeof(kLatencyBoundsUs) / sizeof(int64_t) + 1;
 inline constexpr unsigned kStatusClasses = 6;  // 0: no response was sent; then 1xx … 5xx
-inline constexpr unsigned kMaxReasons = 64;    // the reason list of http must fit
+inline constexpr unsigned kMaxReasons = 96;    // the reason list of http must fit
 
 // One series of one worker. Aligned so that no two workers share a cache line.
 struct alignas(64) SeriesCells {

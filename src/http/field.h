@@ -68,6 +68,12 @@ class FieldList {
     capacity_ = kInline;
   }
 
+  // Forgets all but the first `size`; has() and repeated() still know the names of the others.
+  void truncate(size_t size) {
+    assert(size <= size_);
+    size_ = size;
+  }
+
   // Returned reference and all iterators are valid until the next push.
   Field& push(const Field& field) {
     Field& added = make(field.id);

@@ -9,6 +9,7 @@
 #include "core/process_conf.h"
 #include "http/canary_conf.h"
 #include "http/generation_builder.h"
+#include "http/h2_conf.h"
 #include "http/health_conf.h"
 #include "http/router.h"
 
@@ -104,6 +105,7 @@ Schema make_schema(std::span<const Module* const> modules) {
   Schema schema;
   add_process_sections(schema);
   schema.add_table(&kListenerTable);
+  schema.add_table(&kH2Table);
   schema.add_section("upstream", NameRule::kRequired,
                      "A group of servers that requests are handed to.");
   schema.add_table(&kUpstreamTable);

@@ -127,6 +127,7 @@ void GenerationBuilder::add_listeners() {
     }
     listener->section = &section;
     listener->conf = &section.get<ListenerConf>(kListenerTable);
+    listener->h2 = &section.get<H2Conf>(kH2Table);
     auto fallback = std::make_unique<Route>();
     fallback->name = "(none)";  // no section can have this name, so the series is its own
     fallback->fallback = true;

@@ -70,15 +70,14 @@ Part miss_crlf(const char* p, const char* end, Reason otherwise, Reason& reason)
   return miss_crlf(p, end, otherwise, reason);
 }
 
-// Whether the token is a known method in another case.
+}  // namespace
+
 bool misspelt_method(std::string_view method) {
   for (size_t i = 1; i < static_cast<size_t>(Method::kCount); ++i) {
     if (equal_ignoring_case(method, method_name(static_cast<Method>(i)))) return true;
   }
   return false;
 }
-
-}  // namespace
 
 // ---- Field lines --------------------------------------------------------------------------------
 

@@ -38,6 +38,9 @@ inline constexpr size_t kMethodMax = 32;
 // A field name longer than this is refused with kHeadTooLarge.
 inline constexpr size_t kFieldNameMax = 256;
 
+// Whether the token is a known method in another case (see http/method.h).
+bool misspelt_method(std::string_view method);
+
 struct RequestHead {
   std::string_view method;
   std::string_view target;  // as it came; http/target.h gives it its one meaning

@@ -86,6 +86,17 @@ namespace gatehouse {
   X(kOverloadMemory, "overload_memory", 503, "The gateway has no memory to spare.")               \
   X(kOverloadCpu, "overload_cpu", 503, "The gateway has no processor time to spare.")             \
   X(kConnectionLimit, "connection_limit", 503, "The gateway has no connection to spare.")         \
+  X(kBadPseudoField, "bad_pseudo_field", 400,                                                     \
+    "A pseudo-field is missing, repeated, unknown or in the wrong place.")                        \
+  X(kH2Protocol, "h2_protocol", 0, "The client broke the rules of HTTP/2 framing.")               \
+  X(kH2ResetFlood, "h2_reset_flood", 0, "The client made the gateway reset too many streams.")    \
+  X(kH2PingFlood, "h2_ping_flood", 0, "The client sent too many PING frames.")                    \
+  X(kH2SettingsFlood, "h2_settings_flood", 0, "The client sent too many SETTINGS frames.")        \
+  X(kH2EmptyFlood, "h2_empty_flood", 0, "The client sent too many frames without content.")       \
+  X(kH2PriorityFlood, "h2_priority_flood", 0, "The client changed priorities too often.")         \
+  X(kH2WindowFlood, "h2_window_flood", 0, "The client sent too many WINDOW_UPDATE frames.")       \
+  X(kH2HeaderFlood, "h2_header_flood", 0,                                                         \
+    "The client sent a field section without end, or one far over the limit.")                    \
   X(kDraining, "draining", 503, "The gateway is shutting down.")                                  \
   X(kInternal, "internal", 500, "The gateway could not process the request.")
 

@@ -7,6 +7,7 @@
 
 #include "core/config.h"
 #include "core/metrics.h"
+#include "http/h2_conf.h"
 #include "http/module.h"
 #include "http/route_conf.h"
 #include "http/upstream_split.h"
@@ -38,6 +39,7 @@ struct Listener {
   std::string name;
   Origin origin;
   const ListenerConf* conf = nullptr;
+  const H2Conf* h2 = nullptr;
   const ConfigSection* section = nullptr;
   std::vector<Hook> identify;
   std::unique_ptr<Route> fallback;  // hooks for requests that match no route

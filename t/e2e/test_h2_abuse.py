@@ -243,3 +243,54 @@ def test_a_connection_at_rest_is_ended(gateway):
             got = client.wait_frame(GOAWAY)
             assert (got.code, got.last_stream) == (0, 2 * requests - 1 if requests else 0)
             assert client.wait_end() == "end"
+
+
+def test_body_windows_hold_the_client_back(proxy, upstream):
+    """An upstream that does not read: the client may send one window, and no more is kept."""
+    hold = threading.Event()
+
+    def script(connection):
+        request = connection.read_request(body=False)
+        hold.wait(20)
+        connection.read_request_body(request)
+        connection.answer(b"done")
+
+    server = upstream(script)
+    gateway = proxy(server, listener="h2_stream_window = 64k", route="body_max = 100m")
+    with H2(gateway) as client:
+        client.handshake()
+        window = client.settings[INITIAL_WINDOW_SIZE]
+        assert window == 65536
+        size = 20_000_000
+        client.headers(1, post("/", ("content-length", str(size))), end=False)
+        sent = 0
+        client.sock.settimeout(1)
+        # Sends as long as the windows are opened; the sockets on the way take some megabytes.
+        while sent < size:
+            while window > 0 and sent < size:
+                n = min(window, 16384, size - sent)
+                client.data(1, b"x" * n, end=sent + n == size)
+                window -= n
+                sent += n
+            if sent == size:
+                break
+            try:
+                got = client.read_frame()
+            except TimeoutError:
+                break
+            if got.kind == WINDOW_UPDATE and got.stream == 1:
+                window += struct.unpack(">I", got.payload)[0]
+        assert sent < size, "nothing held it back"
+        hold.set()
+        client.sock.settimeout(10)
+        while sent < size:
+            got = client.read_frame()
+            if got.kind == WINDOW_UPDATE and got.stream == 1:
+                window += struct.unpack(">I", got.payload)[0]
+            while window > 0 and sent < size:
+                n = min(window, 16384, size - sent)
+                client.data(1, b"x" * n, end=sent + n == size)
+                window -= n
+                sent += n
+        assert client.response(1).body == b"done"
+        assert len(server.requests[0].body) == size

@@ -307,3 +307,21 @@ def test_websocket_whose_upstream_does_not_prove_itself(proxy, upstream):
         client.headers(1, connect(), end=False)
         assert client.response(1).status == 502
         client.must_answer_ping()
+
+
+def test_websocket_outlives_a_reload(proxy, upstream):
+    server = upstream(websocket_script())
+    gateway = proxy(server)
+    gateway.check_descriptors = False      # the helper thread of a reload stays
+    with H2(gateway) as client:
+        client.handshake()
+        client.headers(1, connect(), end=False)
+        client.wait_frame(HEADERS)
+        gateway.write_config(proxy_config(server, listener=f"address = 127.0.0.1:{gateway.port}"))
+        gateway.send_signal(1)
+        gateway.wait_log("generation 2")
+        client.data(1, b"still here")
+        while client.answers[1].body != b"still here":
+            client.read_frame()
+        client.rst(1)
+        gateway.count(1)

@@ -205,8 +205,6 @@ struct H2Callbacks {
     H2Session& session = session_of(self);
     auto* stream = static_cast<H2Stream*>(source->ptr);
     constexpr size_t kHead = H2FrameScanner::kHeadSize;
-    if (session.out_.room() < kHead + length) return NGHTTP2_ERR_WOULDBLOCK;
-    // The handler has gone since libnghttp2 asked how much there is.
     if (stream->unsent() < length || frame->hd.stream_id != stream->id()) {
       return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "http/h2_callbacks.h"
 #include "http/h2_conf.h"
+#include "http/h2_memory.h"
 #include "http/h2_stream.h"
 #include "http/route.h"
 #include "http/worker.h"
@@ -39,7 +40,8 @@ H2Session::H2Session(ClientConnection&& connection, Buffer already_read)
   limits_ = {conf.head_max.count, conf.fields_max, conf.target_max.count};
   write_timeout_ = conf.write_timeout;
   linger_timeout_ = conf.linger_timeout;
-  const int failed = nghttp2_session_server_new2(&ng_, h2_callbacks(), this, h2_options());
+  nghttp2_mem memory = h2_memory(buffer_lent_);
+  const int failed = nghttp2_session_server_new3(&ng_, h2_callbacks(), this, h2_options(), &memory);
   if (failed != 0) throw std::bad_alloc();  // nothing else can fail in there
 }
 
@@ -449,22 +451,18 @@ Task<void> H2Session::write_out() {
 
 void H2Session::collect() {
   if (!out_) out_ = Buffer(BufferClass::kBulk);
-  for (;;) {
-    const size_t n = std::min(left_over_.size(), out_.room());
-    out_.append(left_over_.substr(0, n));
-    left_over_.remove_prefix(n);
-    if (!left_over_.empty()) return;
+  // Whatever the library hands over is taken at once: what it lies in is not its own.
+  while (out_.room() >= kH2PieceMax) {
     const uint8_t* bytes = nullptr;
     const ssize_t size = nghttp2_session_mem_send(ng_, &bytes);
-    if (size <= 0) {
+    if (size == 0) return;
+    if (size < 0) {
       // Out of memory, or a broken session: nothing can be said any more.
-      if (size < 0) {
-        if (end_why_ == Reason::kNone) (void)refuse(NGHTTP2_INTERNAL_ERROR, Reason::kInternal);
-        begin_ending();
-      }
+      if (end_why_ == Reason::kNone) (void)refuse(NGHTTP2_INTERNAL_ERROR, Reason::kInternal);
+      begin_ending();
       return;
     }
-    left_over_ = {reinterpret_cast<const char*>(bytes), static_cast<size_t>(size)};
+    out_.append({reinterpret_cast<const char*>(bytes), static_cast<size_t>(size)});
   }
 }
 

@@ -58,6 +58,8 @@ class H2Session final : public Session {
 
   const ClientConnection& connection() const { return connection_; }
   EventLoop& loop() const { return connection_.stream().loop(); }
+  // Whether a frame of so many bytes can be written now.
+  bool has_room(size_t bytes) const { return out_.room() >= bytes; }
   Duration write_timeout() const { return write_timeout_; }
   Duration linger_timeout() const { return linger_timeout_; }
   // The stream's wake() is called before the turn ends.
@@ -119,6 +121,7 @@ class H2Session final : public Session {
   void said_last(uint32_t id);
 
   ClientConnection connection_;
+  bool buffer_lent_ = false;  // see http/h2_memory
   nghttp2_session* ng_ = nullptr;
   Buffer in_;
   H2FrameScanner scanner_;
@@ -148,7 +151,6 @@ class H2Session final : public Session {
   size_t reset_next_ = 0;
 
   Buffer out_;
-  std::string_view left_over_;  // of libnghttp2's last piece, until it is asked for the next
   Task<void> run_;
   Task<void> writing_;
   Deferred flush_{&H2Session::on_flush, this};

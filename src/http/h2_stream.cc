@@ -355,6 +355,8 @@ ssize_t H2Stream::read_data(nghttp2_session* ng, int32_t id, uint8_t*, size_t le
     stream->deferred_ = true;
     return NGHTTP2_ERR_DEFERRED;
   }
+  // What is written must have gone before there is more (http/h2_memory).
+  if (!stream->session_->has_room(n + H2FrameScanner::kHeadSize)) return NGHTTP2_ERR_PAUSE;
   *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
   if (n == stream->pending_.size() && stream->end_queued_) {
     *flags |= NGHTTP2_DATA_FLAG_EOF;

@@ -181,9 +181,12 @@ struct H2Callbacks {
       }
       case NGHTTP2_RST_STREAM:
         session.remember_reset(frame->hd.stream_id);
-        // An overflow by SETTINGS is an error of the connection (§6.9.2).
         if (session.window_settings_ && !session.ending_ &&
             frame->rst_stream.error_code == NGHTTP2_FLOW_CONTROL_ERROR) {
+          // An overflow by SETTINGS, not by what was sent on the stream, is an error of the
+          // connection (§6.9.2).
+          const H2Stream* const stream = session.find(frame->hd.stream_id);
+          if (stream == nullptr || stream->failed()) return 0;
           (void)session.refuse(NGHTTP2_FLOW_CONTROL_ERROR, Reason::kH2Protocol);
           session.begin_ending();
         }

@@ -44,6 +44,8 @@ class H2Stream final : private ClientSide, private TunnelEnd {
   int32_t id() const { return id_; }
   Exchange& exchange() { return run_.exchange; }
   bool tunnel() const { return tunnel_; }
+  // What the client has sent on it was wrong.
+  bool failed() const { return reset_why_ != Reason::kNone; }
 
   // ---- What arrives; called by the session while libnghttp2 reads
   // --------------------------------

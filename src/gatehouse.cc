@@ -19,6 +19,7 @@
 
 #include "cli/breaker.h"
 #include "cli/canary.h"
+#include "cli/certificate.h"
 #include "cli/command_line.h"
 #include "cli/explain_running.h"
 #include "cli/history.h"
@@ -27,6 +28,8 @@
 #include "cli/signal.h"
 #include "cli/status.h"
 #include "cli/target.h"
+#include "core/certificate_conf.h"
+#include "core/certificate_load.h"
 #include "core/config_source.h"
 #include "core/control_message.h"
 #include "core/log.h"
@@ -119,6 +122,19 @@ void describe_worker(const Metrics& metrics, uint32_t row, nlohmann::json& worke
   }
 }
 
+// Tells what is wrong with them on standard error; false where they cannot serve.
+bool complain_of(const Result<LoadedCertificates>& certificates) {
+  if (!certificates) {
+    std::fprintf(stderr, "%s%s", certificates.error().message.c_str(),
+                 certificates.error().message.ends_with('\n') ? "" : "\n");
+    return false;
+  }
+  for (const std::string& warning : certificates->warnings) {
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  }
+  return true;
+}
+
 int run(const CommandLine& line) {
   Result<std::optional<Handover>> handover = Handover::take();
   if (!handover) {
@@ -140,6 +156,15 @@ int run(const CommandLine& line) {
   start.plan = plan_of(*loaded.generation, available_cpus(), start.names);
   start.plan.daemon = start.plan.daemon && !line.foreground;
   start.handover = std::move(*handover);
+  Result<LoadedCertificates> certificates = load_certificates(start.plan.certificates, 1);
+  if (!complain_of(certificates)) {
+    if (start.handover) {
+      (void)say_upgrade_word(start.handover->talk.get(), UpgradeWord::kFailed,
+                             "the certificates are not valid");
+    }
+    return 1;
+  }
+  start.certificates = std::move(certificates->bundle);
   // Each worker compiles the same bytes for itself.
   loaded.generation.reset();
   Result<UniqueFd> bytes = loaded.source->to_memfd();
@@ -205,9 +230,14 @@ int run_command(const CommandLine& line) {
       if (!load(line.config, loaded)) return 1;
       if (line.command == Command::kPrint) {
         std::fputs(loaded.generation->config().effective().c_str(), stdout);
-      } else {
-        std::printf("configuration %s is ok\n", line.config.c_str());
+        return 0;
       }
+      const Generation& generation = *loaded.generation;
+      if (!complain_of(load_certificates(
+              certificate_plan_of(generation.source(), generation.config()), 1))) {
+        return 1;
+      }
+      std::printf("configuration %s is ok\n", line.config.c_str());
       return 0;
     }
     case Command::kSignal:
@@ -236,6 +266,8 @@ int run_command(const CommandLine& line) {
       return run_breaker(line);
     case Command::kCanary:
       return run_canary(line);
+    case Command::kCertificate:
+      return run_certificate(line);
     case Command::kTargetList:
     case Command::kTargetDrain:
     case Command::kTargetDisable:

@@ -77,6 +77,7 @@ std::string metrics_text(SharedMemory& shared, const Metrics& metrics) {
     snapshot.targets = report_targets(**traffic, static_cast<uint64_t>(monotonic_now().us / 1000));
   }
   snapshot.limits = SharedLimit::list(shared);
+  snapshot.certificates = read_certificate_expiry(shared);
   write_prometheus(snapshot, text);
   return fmt::to_string(text);
 }

@@ -35,8 +35,8 @@ constexpr uint32_t kTargetCommands = bits(Command::kTargetList, Command::kTarget
 // Those that speak with a running gateway.
 constexpr uint32_t kAsking = kConfigCommands | kLimitCommands | kRegisterCommands |
                              kBreakerCommands | kTargetCommands |
-                             bits(Command::kCanary, Command::kSignal, Command::kStatus,
-                                  Command::kExplain, Command::kUpgrade);
+                             bits(Command::kCanary, Command::kCertificate, Command::kSignal,
+                                  Command::kStatus, Command::kExplain, Command::kUpgrade);
 constexpr uint32_t kReadingConfig = kAsking | bits(Command::kRun, Command::kTest, Command::kPrint);
 constexpr uint32_t kEvery = UINT32_MAX;
 
@@ -74,6 +74,8 @@ constexpr CommandWord kCommandWords[] = {
     {"canary", "resume", Command::kCanary, 1, 1, "a canary"},
     {"canary", "promote", Command::kCanary, 1, 1, "a canary"},
     {"canary", "rollback", Command::kCanary, 1, 1, "a canary"},
+    {"certificate", "list", Command::kCertificate, 0, 1, "a certificate"},
+    {"certificate", "reload", Command::kCertificate, 0, 0, "nothing"},
     {"target", "list", Command::kTargetList, 0, 1, "an upstream"},
     {"target", "drain", Command::kTargetDrain, 2, 2, "an upstream, and a target of it"},
     {"target", "disable", Command::kTargetDisable, 2, 2, "an upstream, and a target of it"},
@@ -113,7 +115,7 @@ constexpr Option kOptions[] = {
      [](CommandLine& line, const std::string&) { line.keep = true; }},
     {"--json", "",
      kConfigCommands | kLimitCommands | kRegisterCommands | kBreakerCommands | kTargetCommands |
-         bits(Command::kCanary, Command::kStatus, Command::kExplain),
+         bits(Command::kCanary, Command::kCertificate, Command::kStatus, Command::kExplain),
      false, [](CommandLine& line, const std::string&) { line.json = line.explain.json = true; }},
     {"--no-wait", "", bit(Command::kSignal), false,
      [](CommandLine& line, const std::string&) { line.wait = false; }},
@@ -383,6 +385,9 @@ std::string usage_text() {
          "                                           from the first step on | keep the share | go "
          "on |\n"
          "                                           all requests to the new side | none\n"
+         "  gatehouse certificate list [NAME] [--json]\n"
+         "                                           certificates, and when they expire\n"
+         "  gatehouse certificate reload [--json]    read their files anew; nothing else changes\n"
          "  gatehouse target list [UPSTREAM] [--json]\n"
          "                                           targets, and whether they are used\n"
          "  gatehouse target drain UPSTREAM TARGET   no new clients; sticky ones stay\n"

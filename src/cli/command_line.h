@@ -41,6 +41,7 @@ struct CommandLine {
     kBreakerOpen,
     kBreakerClose,
     kCanary,
+    kCertificate,
     kTargetList,
     kTargetDrain,
     kTargetDisable,
@@ -63,7 +64,7 @@ struct CommandLine {
   bool wait = true;                // -s quit, -s stop: until it is done
   std::string signal;              // the word after -s
   std::vector<uint64_t> versions;  // the numbers after config show, diff and rollback
-  std::string word;                // of canary: list, start, …
+  std::string word;                // of canary and certificate: list, start, …
   std::vector<std::string> names;  // the words after commands that take names
   std::string period;              // breaker open: for how long
   ExplainRequest explain;

@@ -144,6 +144,26 @@ std::string limits_text(const json& status) {
   return fmt::format("{}, {} request{} refused", limits.size(), refused, refused == 1 ? "" : "s");
 }
 
+// "12, the next to expire is main, in 34 d 5 h"; empty where there is none.
+std::string certificates_text(const json& status, int64_t now_us) {
+  const json& certificates = control_object(status, "certificates");
+  const uint64_t count = control_number(certificates, "count");
+  if (count == 0) return {};
+  std::string text = std::to_string(count);
+  if (const uint64_t expired = control_number(certificates, "expired"); expired != 0) {
+    text += fmt::format(", {} expired", expired);
+  }
+  const auto next_us =
+      static_cast<int64_t>(control_number(certificates, "next_expiry")) * 1'000'000;
+  if (next_us > now_us) {
+    text += fmt::format(", the next to expire is {}, in {}",
+                        control_text(certificates, "next_to_expire"), format_age(next_us - now_us));
+  }
+  const json& last = control_object(certificates, "last");
+  if (!last.empty() && !control_flag(last, "ok")) text += "; the last reading was refused";
+  return text;
+}
+
 }  // namespace
 
 std::string status_text(const json& status, int64_t now_us) {
@@ -163,6 +183,7 @@ std::string status_text(const json& status, int64_t now_us) {
   text += line_of("generation", generation_text(status, now_us));
   text += reload_text(status, now_us);
   text += line_of("agent", agent_text(status, now_us));
+  text += line_of("certificates", certificates_text(status, now_us));
   text += line_of("breakers", breakers_text(status));
   text += line_of("limits", limits_text(status));
   text += line_of("upgrade", upgrade_text(status));

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
+
+#include "core/certificate_bundle.h"
 
 namespace gatehouse {
 namespace {
@@ -66,6 +69,43 @@ std::optional<uint32_t> certificate_number(const Config& config, std::string_vie
   const ConfigSection* found = config.find("certificate", name);
   if (found == nullptr) return std::nullopt;
   return static_cast<uint32_t>(found - sections.data());
+}
+
+CertificatePlan certificate_plan_of(const ConfigSource& source, const Config& config) {
+  CertificatePlan plan;
+  for (const ConfigSection& section : config.sections("certificate")) {
+    const auto& conf = section.get<CertificateConf>(kCertificateTable);
+    const auto value = [&](std::string_view key, const std::string& text, size_t entry) {
+      const Origin origin = section.origin_of(kCertificateTable, key, entry);
+      return PlannedValue{text, origin, section.where(origin)};
+    };
+    const auto add = [&](std::string_view key, const std::vector<std::string>& paths,
+                         std::vector<PlannedCertificate::File>& files) {
+      for (size_t i = 0; i < paths.size(); ++i) {
+        PlannedCertificate::File file{value(key, paths[i], i), {}};
+        file.path = source.path_at(file.value.origin, paths[i]);
+        files.push_back(std::move(file));
+      }
+    };
+    PlannedCertificate planned;
+    planned.name = section.name();
+    add("certificate", conf.certificate, planned.certificates);
+    add("key", conf.key, planned.keys);
+    add("ocsp", conf.ocsp, planned.ocsp);
+    for (size_t i = 0; i < conf.names.size(); ++i) {
+      planned.names.push_back(value("names", conf.names[i].text, i));
+    }
+    plan.push_back(std::move(planned));
+  }
+  return plan;
+}
+
+uint64_t sections_hash_of(const Config& config) {
+  uint64_t hash = kSectionsHash;
+  for (const ConfigSection& section : config.sections("certificate")) {
+    hash = add_section_hash(hash, section.name());
+  }
+  return hash;
 }
 
 bool is_server_name(std::string_view text) {

@@ -10,7 +10,9 @@
 #include <string_view>
 #include <vector>
 
+#include "core/certificate_plan.h"
 #include "core/config.h"
+#include "core/config_source.h"
 #include "core/directive.h"
 
 namespace gatehouse {
@@ -35,6 +37,12 @@ extern const DirectiveTable kCertificateTable;
 
 // The number of [certificate NAME]: its place among these sections, as in core/certificates.h.
 std::optional<uint32_t> certificate_number(const Config& config, std::string_view name);
+
+// What the sections want read.
+CertificatePlan certificate_plan_of(const ConfigSource& source, const Config& config);
+
+// Tells whether a CertificateSet is about the sections of this configuration.
+uint64_t sections_hash_of(const Config& config);
 
 // Adds the section certificate.
 void add_certificate_section(Schema& schema);

@@ -118,6 +118,16 @@ class CertificateSet {
   std::vector<std::string_view> names_of(uint32_t certificate) const;
   std::vector<CertificateEntry> entries_of(uint32_t certificate) const;  // best first
 
+  // Of the names of all sections: two sets with the same are about the same sections
+  // (sections_hash_of() in core/certificate_conf.h gives that of a configuration).
+  uint64_t sections_hash() const;
+  // Numbers of the sections whose certificates, keys or OCSP responses differ from those of
+  // `before`, which is about the same sections.
+  std::vector<uint32_t> changed_since(const CertificateSet& before) const;
+  // Takes over what `before` has parsed of that which is the same here. Loop's thread.
+  void adopt_parsed(const CertificateSet& before) const;
+  size_t parsed() const;  // entries that have been
+
   // Parsed on the first call. Null where that fails (the log says why), which only a lack of memory
   // can bring about. REQUIRES: `entry` is of this set.
   const CertificateMaterial* material(const CertificateEntry& entry) const;

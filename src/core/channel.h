@@ -23,8 +23,10 @@ enum class ChannelVerb : uint32_t {
   kStop = 3,       // master → worker: exit now, 0
   kReopenLog = 4,  // master → worker: argument = index in the plan's logs or kErrorLogIndex; one fd
 
-  kPrepare = 16,   // master → worker: argument = generation; fds = sealed config, sealed plan
-  kPrepared = 17,  // worker → master: argument = generation
+  // master → worker: argument = generation; fds = sealed config, sealed plan, and the sealed bundle
+  // of certificates where the generation has any.
+  kPrepare = 16,
+  kPrepared = 17,       // worker → master: argument = generation
   kPrepareFailed = 18,  // worker → master: argument = generation; fd = memfd with the errors
   kSwitch = 19,         // master → worker: argument = generation
   kDiscard = 20,        // master → worker: argument = generation
@@ -33,6 +35,14 @@ enum class ChannelVerb : uint32_t {
   kReopenSync = 23,     // master → worker: answer when every kReopenLog before this is done
   kPrepareFds = 24,     // master → worker: argument = generation; the next of the plan's new fds
   kIdle = 25,           // worker → master: parked, and without a connection
+
+  // Certificates swapped alone, in the same two phases; argument = edition of the bundle.
+  kPrepareCertificates = 32,   // master → worker: fd = the sealed bundle
+  kCertificatesPrepared = 33,  // worker → master
+  kCertificatesFailed = 34,    // worker → master: fd = memfd with the reason
+  kSwitchCertificates = 35,    // master → worker
+  kDiscardCertificates = 36,   // master → worker
+  kCertificatesSwitched = 37,  // worker → master: these serve
 };
 
 // The argument of kReopenLog that means the error log (see log_adopt).

@@ -20,6 +20,34 @@ constexpr int kVersion = 1;
 constexpr uint32_t kWorkersMax = 1 << 14;
 constexpr Duration kDurationMax = std::chrono::hours(24 * 365);
 
+Json value_to_json(const PlannedValue& value) {
+  return Json::array({value.text, value.where, value.origin.file, value.origin.line});
+}
+
+Json files_to_json(const std::vector<PlannedCertificate::File>& files) {
+  Json list = Json::array();
+  for (const PlannedCertificate::File& file : files) {
+    Json entry = value_to_json(file.value);
+    entry.push_back(file.path);
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+Json certificates_to_json(const CertificatePlan& plan) {
+  Json list = Json::array();
+  for (const PlannedCertificate& planned : plan) {
+    Json names = Json::array();
+    for (const PlannedValue& name : planned.names) names.push_back(value_to_json(name));
+    list.push_back({{"name", planned.name},
+                    {"certificates", files_to_json(planned.certificates)},
+                    {"keys", files_to_json(planned.keys)},
+                    {"ocsp", files_to_json(planned.ocsp)},
+                    {"names", std::move(names)}});
+  }
+  return list;
+}
+
 Json plan_to_json(const ProcessPlan& plan) {
   Json pools = Json::array();
   for (const PoolPlan& pool : plan.pools) {
@@ -45,6 +73,7 @@ Json plan_to_json(const ProcessPlan& plan) {
   return {{"pools", std::move(pools)},
           {"listeners", std::move(listeners)},
           {"log_files", std::move(logs)},
+          {"certificates", certificates_to_json(plan.certificates)},
           {"error_log", {{"path", plan.error_log.path}, {"where", plan.error_log.where}}},
           {"error_log_level", static_cast<int>(plan.error_log_level)},
           {"user", plan.user},
@@ -102,6 +131,40 @@ SocketAddress address_of(const Json& text) {
   return *address;
 }
 
+PlannedValue value_of(const Json& json) {
+  PlannedValue value;
+  json.at(0).get_to(value.text);
+  json.at(1).get_to(value.where);
+  json.at(2).get_to(value.origin.file);
+  json.at(3).get_to(value.origin.line);
+  return value;
+}
+
+std::vector<PlannedCertificate::File> files_at(const Json& json, const char* key) {
+  std::vector<PlannedCertificate::File> files;
+  for (const Json& entry : array_at(json, key)) {
+    files.push_back({value_of(entry), entry.at(4).get<std::string>()});
+  }
+  return files;
+}
+
+CertificatePlan certificates_from_json(const Json& list) {
+  CertificatePlan plan;
+  for (const Json& entry : list) {
+    PlannedCertificate planned;
+    entry.at("name").get_to(planned.name);
+    planned.certificates = files_at(entry, "certificates");
+    planned.keys = files_at(entry, "keys");
+    planned.ocsp = files_at(entry, "ocsp");
+    for (const Json& name : array_at(entry, "names")) planned.names.push_back(value_of(name));
+    if (planned.certificates.size() != planned.keys.size()) {
+      throw std::runtime_error("a certificate without a key");
+    }
+    plan.push_back(std::move(planned));
+  }
+  return plan;
+}
+
 ProcessPlan plan_from_json(const Json& json) {
   ProcessPlan plan;
   for (const Json& entry : array_at(json, "pools")) {
@@ -127,6 +190,7 @@ ProcessPlan plan_from_json(const Json& json) {
     plan.log_files.push_back(
         {entry.at("path").get<std::string>(), entry.at("where").get<std::string>()});
   }
+  plan.certificates = certificates_from_json(array_at(json, "certificates"));
   const Json& error_log = json.at("error_log");
   plan.error_log = {error_log.at("path").get<std::string>(),
                     error_log.at("where").get<std::string>()};

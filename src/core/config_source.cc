@@ -368,6 +368,10 @@ std::string ConfigSource::where(Origin origin) const {
   return files_[origin.file].path + ":" + std::to_string(origin.line);
 }
 
+std::string ConfigSource::path_at(Origin origin, std::string_view path) const {
+  return relative_to(files_[origin.file].path, path);
+}
+
 size_t ConfigSource::bytes() const {
   size_t total = 0;
   for (const ConfigFile& file : files_) total += file.text.size();

@@ -81,6 +81,9 @@ class ConfigSource {
   // "FILE:LINE", or "default" for line 0.
   std::string where(Origin origin) const;
 
+  // A path that a directive at `origin` names, which is relative to the file it stands in.
+  std::string path_at(Origin origin, std::string_view path) const;
+
   // The bytes of a regular file that a directive names (a page, a list): read on the first call and
   // kept, so that a worker that compiles this source later, with fewer rights and in another
   // folder, gets what the first to compile it got. `path` is relative to the file of `origin`.

@@ -26,6 +26,8 @@ inline constexpr ControlCommand kControlCommands[] = {
     {"config_show", ControlRight::kRead},
     {"config_rollback", ControlRight::kChange},
     {"reload", ControlRight::kChange},
+    {"certificate_reload", ControlRight::kChange},
+    {"certificate_list", ControlRight::kRead},
     {"reopen", ControlRight::kChange},
     {"stop", ControlRight::kChange},
     {"upgrade", ControlRight::kChange},

@@ -141,7 +141,7 @@ bool Master::prepare() {
 
 void Master::make_parts() {
   agent_.emplace(shared_, [this](ControlRequest request) { on_agent(std::move(request)); });
-  supervisor_.emplace(first_, shared_, sockets_, logs_, calls_,
+  supervisor_.emplace(first_, std::move(start_.certificates), shared_, sockets_, logs_, calls_,
                       start_.handover ? start_.handover->rows : std::vector<uint32_t>(),
                       start_.handover.has_value());
   reload_.emplace(Reload::Parts{.config_path = start_.config_path,
@@ -150,6 +150,7 @@ void Master::make_parts() {
                                 .sockets = sockets_,
                                 .logs = logs_,
                                 .agent = *agent_});
+  swap_.emplace(*supervisor_);
 }
 
 // ---- The loop -----------------------------------------------------------------------------------
@@ -159,7 +160,11 @@ void Master::turn() {
   supervisor_->turn(now);
   if (control_.is_open() || control_.clients() > 0) control_.turn(now);
   agent_->turn(now);
-  if (phase_ == Phase::kRunning && !upgrade_.is_running()) reload_->turn(now);
+  if (phase_ == Phase::kRunning && !upgrade_.is_running()) {
+    if (!swap_->is_busy()) reload_->turn(now);
+    swap_->turn(now, reload_->is_idle());
+  }
+  if (phase_ == Phase::kRunning && supervisor_->certificates() != listed_) list_for_metrics();
   watch_reopen(now);
   watch_upgrade(now);
   watch_explanations(now);
@@ -185,7 +190,10 @@ void Master::wait() {
   consider(control_.next_deadline());
   consider(agent_->next_deadline(now));
   consider(upgrade_.deadline());
-  if (phase_ == Phase::kRunning && !upgrade_.is_running()) consider(reload_->next_deadline());
+  if (phase_ == Phase::kRunning && !upgrade_.is_running()) {
+    if (!swap_->is_busy()) consider(reload_->next_deadline());
+    consider(swap_->next_deadline(reload_->is_idle()));
+  }
   if (reopen_.sequence != 0) consider(reopen_.deadline);
   for (const Explanation& explanation : explanations_) consider(explanation.child.deadline());
   timespec timeout{};
@@ -322,6 +330,7 @@ void Master::drain() {
   GH_LOG(kNotice, "stopping gracefully: workers finish their exchanges, up to {} ms",
          plan().drain_timeout.count());
   reload_->refuse_all("the gateway is stopping");
+  swap_->refuse_all("the gateway is stopping");
   upgrade_.cancel("the gateway is stopping");
   phase_ = Phase::kDraining;
   deadline_ = monotonic_now() + plan().drain_timeout + kDrainGrace;
@@ -335,6 +344,7 @@ void Master::drain() {
 void Master::stop_fast() {
   GH_LOG(kNotice, "stopping at once");
   reload_->refuse_all("the gateway is stopping");
+  swap_->refuse_all("the gateway is stopping");
   upgrade_.cancel("the gateway is stopping");
   phase_ = Phase::kStopping;
   deadline_ = monotonic_now() + kStopTimeout;

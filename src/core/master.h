@@ -26,6 +26,7 @@
 #include <optional>
 #include <string>
 
+#include "core/certificate_load.h"
 #include "core/check_answer.h"
 #include "core/config_source.h"
 #include "core/control_message.h"
@@ -66,7 +67,8 @@ struct MasterStart {
   UniqueFd config;      // the sealed bytes
   ProcessPlan plan;     // what they ask for
   NameTable names;
-  std::optional<Handover> handover;  // of the master that this one is to replace
+  CertificateBundlePtr certificates;  // that the plan asks for
+  std::optional<Handover> handover;   // of the master that this one is to replace
 };
 
 // Returns the exit code for the calling process: 0 after a clean stop (or, where it daemonised,

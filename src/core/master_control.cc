@@ -226,6 +226,10 @@ void Master::on_control(const ControlRequest& request) {
     reply(attach_if_large(status()));
   } else if (request.command == "reload") {
     answer_reload(request, UniqueFd(), 0);
+  } else if (request.command == "certificate_reload") {
+    answer_certificate_reload(request);
+  } else if (request.command == "certificate_list") {
+    reply(list_certificates(request.body));
   } else if (request.command == "reopen") {
     answer_reopen(reply);
   } else if (request.command == "stop") {
@@ -285,6 +289,7 @@ Json Master::status() const {
       worker["row"] = view.process->row;
       worker["state"] = worker_state_name(view.process->state);
       worker["generation"] = view.process->generation;
+      if (supervisor_->certificates()) worker["certificates"] = view.process->certificates;
       if (const MasterGenerationPtr next = supervisor_->preparing()) {
         worker["prepared"] = view.process->prepared == next->number;
       }
@@ -317,6 +322,7 @@ Json Master::status() const {
                              : handed_over_        ? "handed over"
                                                    : "none"},
                    {"pid", std::max(upgrade_.pid(), 0)}}}};
+  if (supervisor_->certificates()) status["certificates"] = certificates_status();
   add_state_status(shared_, status);
   return status;
 }

@@ -1,6 +1,6 @@
 // The master's parts and its phases. master.cc has the loop and the phases, master_control.cc what
-// the control socket and the agent ask, master_upgrade.cc both sides of an upgrade. Nobody else
-// includes this.
+// the control socket and the agent ask, master_certificates.cc what they ask about certificates,
+// master_upgrade.cc both sides of an upgrade. Nobody else includes this.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/agent_process.h"
+#include "core/certificate_swap.h"
 #include "core/child_task.h"
 #include "core/control_server.h"
 #include "core/master.h"
@@ -72,6 +73,11 @@ class Master {
   void answer_from_agent(const ControlRequest& request);
   void answer_stop(const ControlRequest& request);
   void answer_upgrade(const ControlRequest& request);
+  // In master_certificates.cc.
+  void answer_certificate_reload(const ControlRequest& request);
+  ControlReply list_certificates(const nlohmann::json& asked) const;
+  nlohmann::json certificates_status() const;
+  void list_for_metrics();
   nlohmann::json status() const;
   std::string_view phase_name() const;
   void watch_explanations(Moment now);
@@ -90,6 +96,8 @@ class Master {
   std::optional<AgentProcess> agent_;
   std::optional<Supervisor> supervisor_;
   std::optional<Reload> reload_;
+  std::optional<CertificateSwap> swap_;
+  CertificateBundlePtr listed_;  // the certificates that the metrics list
   Upgrade upgrade_;
 
   struct Explanation {

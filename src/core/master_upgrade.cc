@@ -23,7 +23,7 @@ void Master::begin_upgrade() {
     refusal = "the gateway is " + std::string(phase_name());
   } else if (upgrade_.is_running()) {
     refusal = "an upgrade is under way";
-  } else if (!reload_->is_idle()) {
+  } else if (!reload_->is_idle() || swap_->is_busy()) {
     refusal = "a reload is under way";
   } else {
     Upgrade::Inheritance inheritance;

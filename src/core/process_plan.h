@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/certificate_plan.h"
 #include "core/log.h"
 #include "core/sockets.h"
 #include "core/units.h"
@@ -48,6 +49,7 @@ struct ProcessPlan {
   std::vector<PoolPlan> pools;
   std::vector<ListenerPlan> listeners;
   std::vector<LogFilePlan> log_files;  // access logs and the like; opened by the master
+  CertificatePlan certificates;        // whose files the master reads
   LogFilePlan error_log;               // empty or "stderr": standard error
   LogLevel error_log_level = LogLevel::kNotice;
 

@@ -51,7 +51,7 @@ Result<void> close_by_list(const std::vector<int>& keep) {
 
 std::vector<int> descriptors_of(const WorkerContext& context) {
   std::vector<int> keep = {context.channel_fd, log_descriptor(), context.shared->fd(),
-                           context.config_fd};
+                           context.config_fd, context.certificates_fd};
   for (const WorkerSocket& listener : context.plan.sockets) keep.push_back(listener.fd);
   for (const WorkerLog& file : context.plan.logs) keep.push_back(file.fd);
   return keep;

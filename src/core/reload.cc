@@ -37,6 +37,7 @@ std::string_view Reload::step_name() const {
     case Step::kIdle:
       return "idle";
     case Step::kChecking:
+    case Step::kCertificates:
       return "checking";
     case Step::kValidating:
       return "validating";
@@ -73,6 +74,12 @@ void Reload::turn(Moment now) {
       if (std::optional<Result<std::string>> result = checker_->poll(now)) {
         checker_.reset();
         on_checked(std::move(*result), now);
+      }
+      break;
+    case Step::kCertificates:
+      if (std::optional<Result<LoadedCertificates>> loaded = certificates_->turn(now)) {
+        certificates_.reset();
+        on_certificates(std::move(*loaded), now);
       }
       break;
     case Step::kValidating:
@@ -118,6 +125,8 @@ std::optional<Moment> Reload::next_deadline() const {
       return waiting_.empty() ? std::nullopt : std::optional<Moment>(Moment{0});
     case Step::kChecking:
       return checker_ ? checker_->deadline() : Moment{0};
+    case Step::kCertificates:
+      return certificates_ ? certificates_->deadline() : Moment{0};
     case Step::kValidating:
       return validated_ && !parts_.supervisor.replacing() ? Moment{0} : deadline_;
     case Step::kPreparing:
@@ -190,15 +199,31 @@ void Reload::on_checked(Result<std::string> result, Moment now) {
   if (!answer) return fail("not checked: " + answer.error().message);
   answer_ = std::move(*answer);
   if (!answer_.errors.empty()) return fail(answer_.errors);
-  if (answer_.wanted.empty()) return validate(now);
+  if (answer_.wanted.empty()) return load_certificates(now);
   for (const ConfigSource::Wanted& wanted : answer_.wanted) source_->attach(wanted);
   check(now);
+}
+
+void Reload::load_certificates(Moment now) {
+  source_.reset();
+  if (answer_.plan.certificates.empty()) return validate(now);
+  step_ = Step::kCertificates;
+  const MasterGenerationPtr current = parts_.supervisor.current();
+  certificates_ = std::make_unique<CertificateLoad>(
+      answer_.plan.certificates, current->run_as, parts_.supervisor.new_edition(),
+      CertificateLoad::Limits{current->plan.check_timeout, deadline_});
+}
+
+void Reload::on_certificates(Result<LoadedCertificates> loaded, Moment now) {
+  if (!loaded) return fail(loaded.error().message);
+  bundle_ = std::move(loaded->bundle);
+  for (std::string& warning : loaded->warnings) warnings_.push_back(std::move(warning));
+  validate(now);
 }
 
 // The agent's part: it sees the very bytes, and keeps them in its history before they are used.
 void Reload::validate(Moment now) {
   step_ = Step::kValidating;
-  source_.reset();
   if (!answer_.plan.agent.on || !parts_.agent.is_ready()) {
     if (answer_.plan.agent.on) {
       warnings_.push_back("the agent is away: the history gets this configuration later");
@@ -277,7 +302,7 @@ void Reload::bind(Moment now) {
   if (!unopened.empty()) add_line(errors, text_of(unopened));
   if (!errors.empty()) return fail(errors);
   step_ = Step::kPreparing;
-  parts_.supervisor.prepare(std::move(next), now);
+  parts_.supervisor.prepare(std::move(next), std::move(bundle_), now);
 }
 
 void Reload::commit(Moment now) {
@@ -302,6 +327,8 @@ void Reload::commit(Moment now) {
 
 void Reload::fail(const std::string& error) {
   checker_.reset();
+  certificates_.reset();
+  bundle_.reset();
   ++validation_;
   source_.reset();
   parts_.supervisor.discard();

@@ -7,7 +7,8 @@
 //                bytes instead.)
 // 2. checking    a child compiles those bytes with the workers' rights and answers with all errors,
 //                or with what to do (ProcessPlan). Files that directives name are opened here, by
-//                the master, when the child asks for them; it then compiles once more. The agent
+//                the master, when the child asks for them; it then compiles once more. Then the
+//                files of certificates are read and another child checks those. The agent
 //                validates and keeps the bytes in its history; where it is away or slow, that part
 //                comes later. What the master does as root is decided by the child alone, which
 //                talks to nobody, and never by the agent.
@@ -30,6 +31,7 @@
 #include <vector>
 
 #include "core/agent_process.h"
+#include "core/certificate_load.h"
 #include "core/check_answer.h"
 #include "core/child_task.h"
 #include "core/clock.h"
@@ -92,11 +94,20 @@ class Reload {
   int64_t generation_us() const { return generation_us_; }  // when the present one began
 
  private:
-  enum class Step : uint8_t { kIdle, kChecking, kValidating, kPreparing, kSwitching };
+  enum class Step : uint8_t {
+    kIdle,
+    kChecking,
+    kCertificates,
+    kValidating,
+    kPreparing,
+    kSwitching
+  };
 
   void begin(Moment now);
   void check(Moment now);
   void on_checked(Result<std::string> result, Moment now);
+  void load_certificates(Moment now);
+  void on_certificates(Result<LoadedCertificates> loaded, Moment now);
   void validate(Moment now);
   void on_validated(Result<ControlReply> reply);
   void bind(Moment now);
@@ -115,6 +126,8 @@ class Reload {
   std::optional<ChildTask> checker_;
   unsigned rounds_ = 0;  // of checking
   CheckAnswer answer_;
+  std::unique_ptr<CertificateLoad> certificates_;  // of answer_.plan, while they are loaded
+  CertificateBundlePtr bundle_;
   uint64_t validation_ = 0;  // tells the agent's answer to this one from a late one
   bool validated_ = false;
   std::vector<std::string> warnings_;

@@ -13,6 +13,18 @@ namespace {
 
 constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
+Result<size_t> size_of_sealed(int fd, size_t max) {
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  if (seals < 0) return errno_error("the descriptor is no memfd", errno);
+  if ((seals & kAllSeals) != kAllSeals) return Error{"the memfd is not sealed"};
+  struct stat status = {};
+  if (::fstat(fd, &status) != 0) return errno_error("examining a memfd", errno);
+  if (static_cast<uint64_t>(status.st_size) > max) {
+    return Error{"the memfd has more than " + std::to_string(max) + " bytes"};
+  }
+  return static_cast<size_t>(status.st_size);
+}
+
 }  // namespace
 
 Result<UniqueFd> seal_bytes(const char* name, std::string_view bytes) {
@@ -36,15 +48,9 @@ Result<void> write_and_seal(int fd, std::string_view bytes) {
 }
 
 Result<std::string> read_sealed(int fd, size_t max) {
-  const int seals = ::fcntl(fd, F_GET_SEALS);
-  if (seals < 0) return errno_error("the descriptor is no memfd", errno);
-  if ((seals & kAllSeals) != kAllSeals) return Error{"the memfd is not sealed"};
-  struct stat status = {};
-  if (::fstat(fd, &status) != 0) return errno_error("examining a memfd", errno);
-  if (static_cast<uint64_t>(status.st_size) > max) {
-    return Error{"the memfd has more than " + std::to_string(max) + " bytes"};
-  }
-  std::string bytes(static_cast<size_t>(status.st_size), '\0');
+  const Result<size_t> size = size_of_sealed(fd, max);
+  if (!size) return size.error();
+  std::string bytes(*size, '\0');
   size_t have = 0;
   while (have < bytes.size()) {
     const ssize_t got =
@@ -55,6 +61,29 @@ Result<std::string> read_sealed(int fd, size_t max) {
     have += static_cast<size_t>(got);
   }
   return bytes;
+}
+
+Result<SealedView> SealedView::map(int fd, size_t max) {
+  const Result<size_t> size = size_of_sealed(fd, max);
+  if (!size) return size.error();
+  if (*size == 0) return Error{"the memfd is empty"};
+  void* start = ::mmap(nullptr, *size, PROT_READ, MAP_SHARED, fd, 0);
+  if (start == MAP_FAILED) return errno_error("mapping a memfd", errno);
+  // Where the kernel does not know them, it goes without.
+  (void)::madvise(start, *size, MADV_DONTDUMP);
+  (void)::madvise(start, *size, MADV_DONTFORK);
+  SealedView view;
+  view.bytes_ = {static_cast<const char*>(start), *size};
+  return view;
+}
+
+void SealedView::lock() const {
+  if (!bytes_.empty()) (void)::mlock(bytes_.data(), bytes_.size());
+}
+
+SealedView::~SealedView() {
+  if (bytes_.empty()) return;
+  (void)::munmap(const_cast<char*>(bytes_.data()), bytes_.size());
 }
 
 }  // namespace gatehouse

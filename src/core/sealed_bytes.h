@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/result.h"
 #include "core/unique_fd.h"
@@ -19,5 +20,27 @@ Result<void> write_and_seal(int fd, std::string_view bytes);
 // Reads all of it back. Leaves `fd` open, and does not depend on its position. Fails unless it is
 // fully sealed (unsealed bytes could change while they are read) and at most `max` bytes.
 Result<std::string> read_sealed(int fd, size_t max);
+
+// The bytes of a sealed memfd, mapped for reading: shared by all processes that map it, and in no
+// core dump. A process that is forked afterwards does not have the mapping.
+class SealedView {
+ public:
+  // Fails unless it is fully sealed, not empty and at most `max` bytes. `fd` may be closed then.
+  static Result<SealedView> map(int fd, size_t max);
+  SealedView() = default;
+  SealedView(SealedView&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  SealedView& operator=(SealedView&& other) noexcept {
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~SealedView();
+
+  // Keeps it out of swap, where this process may do so.
+  void lock() const;
+  std::string_view bytes() const { return bytes_; }
+
+ private:
+  std::string_view bytes_;
+};
 
 }  // namespace gatehouse

@@ -33,10 +33,12 @@ constexpr uint32_t kDescriptorsAside = 64;
 
 }  // namespace
 
-Supervisor::Supervisor(MasterGenerationPtr first, SharedMemory& shared,
-                       const ListenSockets& sockets, const LogSet& logs, const MasterCalls& calls,
-                       std::vector<uint32_t> rows_taken, bool hold)
+Supervisor::Supervisor(MasterGenerationPtr first, CertificateBundlePtr certificates,
+                       SharedMemory& shared, const ListenSockets& sockets, const LogSet& logs,
+                       const MasterCalls& calls, std::vector<uint32_t> rows_taken, bool hold)
     : current_(std::move(first)),
+      certificates_(std::move(certificates)),
+      last_edition_(certificates_ ? certificates_->edition : 0),
       shared_(shared),
       sockets_(sockets),
       logs_(logs),
@@ -149,6 +151,12 @@ Result<std::unique_ptr<WorkerProcess>> Supervisor::fork_worker(const Slot& slot,
   context.row = worker->row;
   context.rows = static_cast<uint32_t>(rows_.size());
   context.config_fd = generation.config.get();
+  const CertificateBundlePtr& certificates =
+      &generation == next_.get() ? next_certificates_ : certificates_;
+  if (certificates) {
+    context.certificates_fd = certificates->fd.get();
+    worker->certificates = certificates->edition;
+  }
   context.plan = plan_of(slot, generation);
   context.wait_for_switch = waits;
   context.channel_fd = channel->worker.get();
@@ -170,6 +178,7 @@ Result<std::unique_ptr<WorkerProcess>> Supervisor::fork_worker(const Slot& slot,
   worker->pid = pid;
   worker->channel = std::move(channel->master);
   worker->started = now;
+  if (swap_) prepare_certificates_of(*worker);
   GH_LOG(kInfo, "{}: started as process {}", worker->name(), pid);
   return worker;
 }

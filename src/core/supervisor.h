@@ -26,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "core/certificate_load.h"
 #include "core/master.h"
 #include "core/master_generation.h"
 #include "core/process_end.h"
@@ -41,9 +42,10 @@ class Supervisor {
  public:
   // All references outlive the supervisor. `rows_taken`: rows that a predecessor's workers have;
   // where there is a predecessor (`hold`), the first workers wait for release() before they accept.
-  Supervisor(MasterGenerationPtr first, SharedMemory& shared, const ListenSockets& sockets,
-             const LogSet& logs, const MasterCalls& calls, std::vector<uint32_t> rows_taken = {},
-             bool hold = false);
+  // `certificates`: of the first generation; null where it has none.
+  Supervisor(MasterGenerationPtr first, CertificateBundlePtr certificates, SharedMemory& shared,
+             const ListenSockets& sockets, const LogSet& logs, const MasterCalls& calls,
+             std::vector<uint32_t> rows_taken = {}, bool hold = false);
   // Kills and reaps whatever still runs.
   ~Supervisor();
   Supervisor(const Supervisor&) = delete;
@@ -56,8 +58,9 @@ class Supervisor {
   // ---- A new generation -------------------------------------------------------------------------
 
   // Has every worker prepare `next`, and starts those for places that are new; they wait. Sockets
-  // and logs must have what `next` asks for. REQUIRES: nothing is being prepared.
-  void prepare(MasterGenerationPtr next, Moment now);
+  // and logs must have what `next` asks for. `certificates` as above. REQUIRES: nothing is being
+  // prepared.
+  void prepare(MasterGenerationPtr next, CertificateBundlePtr certificates, Moment now);
   enum class Outcome : uint8_t { kPending, kPrepared, kFailed };
   Outcome outcome() const;
   std::string failures() const;     // of kFailed: lines, without a newline at the end
@@ -72,6 +75,23 @@ class Supervisor {
   std::string kill_unswitched();
   // A worker is being replaced by a new process.
   bool replacing() const;
+
+  // ---- Certificates alone (supervisor_certificates.cc) ------------------------------------------
+
+  // Those that serve, with the current generation; null where it has none.
+  CertificateBundlePtr certificates() const { return certificates_; }
+  // A number that no bundle has had.
+  uint32_t new_edition() { return ++last_edition_; }
+  // The same two phases under the generation that serves. A worker that dies in either is no
+  // failure: its replacement is told the same. REQUIRES: nothing is being prepared.
+  void prepare_certificates(CertificateBundlePtr next);
+  Outcome certificates_outcome() const;
+  std::string certificates_failures() const;     // of kFailed, as above
+  std::string certificates_waiting_for() const;  // of kPending
+  void commit_certificates();                    // REQUIRES: kPrepared
+  void discard_certificates();
+  bool all_have_certificates() const;  // since the commit: every live worker serves them
+  std::string kill_without_certificates();
 
   // ---- Orders -----------------------------------------------------------------------------------
 
@@ -143,6 +163,9 @@ class Supervisor {
   void reap_leaving(Moment now);
   void leave(std::unique_ptr<WorkerProcess> worker, ChannelVerb verb, uint32_t argument = 0);
   void prepare_worker(Slot& slot);
+  void prepare_certificates_of(WorkerProcess& worker) const;
+  template <typename Do>
+  void each_in_place(Do what) const;
   void continue_replacing(Moment now);
   void stop_idle_parked();
   bool hangs_in_start(const WorkerProcess& worker, Moment now) const;
@@ -151,8 +174,12 @@ class Supervisor {
   Result<uint32_t> take_row(const std::string& pool, uint32_t index);
   uint32_t descriptors_wanted(const PoolPlan& pool, size_t sockets, size_t logs) const;
 
-  MasterGenerationPtr current_;  // committed
-  MasterGenerationPtr next_;     // while one is being prepared
+  MasterGenerationPtr current_;             // committed
+  MasterGenerationPtr next_;                // while one is being prepared
+  CertificateBundlePtr certificates_;       // of current_
+  CertificateBundlePtr next_certificates_;  // of next_
+  CertificateBundlePtr swap_;               // while certificates are being prepared alone
+  uint32_t last_edition_ = 0;
   SharedMemory& shared_;
   const ListenSockets& sockets_;
   const LogSet& logs_;

@@ -65,13 +65,15 @@ WorkerProcess::Make Supervisor::make_of(const Slot& slot,
 
 void Supervisor::prepare_worker(Slot& slot) {
   WorkerProcess& worker = *slot.worker;
-  if (!worker.order_prepare(plan_of(slot, *next_), next_->config.get())) {
+  const int certificates = next_certificates_ ? next_certificates_->fd.get() : -1;
+  if (!worker.order_prepare(plan_of(slot, *next_), next_->config.get(), certificates)) {
     deaths_.push_back(worker.name() + " could not be told to prepare the configuration");
   }
 }
 
-void Supervisor::prepare(MasterGenerationPtr next, Moment now) {
+void Supervisor::prepare(MasterGenerationPtr next, CertificateBundlePtr certificates, Moment now) {
   next_ = std::move(next);
+  next_certificates_ = std::move(certificates);
   deaths_.clear();
   for (const auto& slot : slots_) {
     if (slot->worker) prepare_worker(*slot);
@@ -130,6 +132,7 @@ std::string Supervisor::waiting_for() const {
 
 void Supervisor::commit() {
   current_ = std::exchange(next_, nullptr);
+  certificates_ = std::exchange(next_certificates_, nullptr);
   for (const auto& slot : slots_) {
     const bool was_parked = slot->parked;
     slot->parked = place_of(*slot, *current_) == nullptr;
@@ -140,6 +143,7 @@ void Supervisor::commit() {
     }
     WorkerProcess& worker = *slot->worker;
     (void)worker.order(ChannelVerb::kSwitch, current_->number);
+    worker.certificates = certificates_ ? certificates_->edition : 0;
     worker.settle(true);
     worker.idle = false;
     if (slot->parked) {
@@ -165,6 +169,7 @@ void Supervisor::discard() {
   }
   std::erase_if(slots_, [](const auto& slot) { return slot->parked && !slot->worker; });
   next_.reset();
+  next_certificates_.reset();
   deaths_.clear();
 }
 

@@ -21,8 +21,9 @@ struct WorkerContext {
   // The worker's row in shared tables, from 0 over all pools. It belongs to the process: of an old
   // and a new worker in one place each has its own. One that ended is given away again.
   uint32_t row = 0;
-  uint32_t rows = 0;   // how many rows there were at the fork
-  int config_fd = -1;  // the sealed configuration of plan.generation
+  uint32_t rows = 0;         // how many rows there were at the fork
+  int config_fd = -1;        // the sealed configuration of plan.generation
+  int certificates_fd = -1;  // the sealed bundle of its certificates; -1: it has none
   WorkerPlan plan;
   // The generation is not committed yet: say kPrepared, and begin to accept at kSwitch.
   bool wait_for_switch = false;

@@ -27,6 +27,12 @@ uint64_t key_of(const WorkerLog& log) {
   return log.id * 2 + 1;
 }
 
+std::string reason_in(const ChannelMessage& message) {
+  if (message.fds.empty()) return "no reason given";
+  const Result<std::string> text = read_sealed(message.fds[0].get(), kFailureMax);
+  return text ? *text : text.error().message;
+}
+
 }  // namespace
 
 std::string_view worker_state_name(WorkerState state) {
@@ -88,7 +94,7 @@ void WorkerProcess::send_orders() {
   if (!channel) orders.clear();
 }
 
-bool WorkerProcess::order_prepare(WorkerPlan next, int config_fd) {
+bool WorkerProcess::order_prepare(WorkerPlan next, int config_fd, int certificates_fd) {
   next_ = belongings_of(next);
   std::vector<int> fresh;
   const auto look_at = [&](auto& entry) {
@@ -108,7 +114,9 @@ bool WorkerProcess::order_prepare(WorkerPlan next, int config_fd) {
         fresh.begin() + static_cast<std::ptrdiff_t>(std::min(fresh.size(), i + kChannelFdsMax)));
     if (!order(ChannelVerb::kPrepareFds, next.generation, some)) return false;
   }
-  return order(ChannelVerb::kPrepare, next.generation, {config_fd, plan->get()});
+  std::vector<int> fds = {config_fd, plan->get()};
+  if (certificates_fd >= 0) fds.push_back(certificates_fd);
+  return order(ChannelVerb::kPrepare, next.generation, fds);
 }
 
 void WorkerProcess::settle(bool committed) {
@@ -155,17 +163,23 @@ bool WorkerProcess::read_channel() {
         prepared = message.argument;
         if (waits && state == WorkerState::kStarting) state = WorkerState::kWaiting;
         break;
-      case ChannelVerb::kPrepareFailed: {
+      case ChannelVerb::kPrepareFailed:
         failed = message.argument;
-        failure = "no reason given";
-        if (message.fds.empty()) break;
-        const Result<std::string> text = read_sealed(message.fds[0].get(), kFailureMax);
-        failure = text ? *text : text.error().message;
+        failure = reason_in(message);
         break;
-      }
       case ChannelVerb::kSwitched:
         generation = message.argument;
         if (state == WorkerState::kWaiting) state = WorkerState::kReady;
+        break;
+      case ChannelVerb::kCertificatesPrepared:
+        certificates_prepared = message.argument;
+        break;
+      case ChannelVerb::kCertificatesFailed:
+        certificates_failed = message.argument;
+        certificates_failure = reason_in(message);
+        break;
+      case ChannelVerb::kCertificatesSwitched:
+        certificates = message.argument;
         break;
       case ChannelVerb::kReopened:
         reopened = message.argument;

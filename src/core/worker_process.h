@@ -47,8 +47,9 @@ class WorkerProcess {
   // too many orders wait already, or a descriptor could not be duplicated (said in the log).
   bool order(ChannelVerb verb, uint32_t argument = 0, const std::vector<int>& fds = {});
   void send_orders();
-  // Sends what prepares the worker for `next`: the descriptors it does not have yet, and the plan.
-  bool order_prepare(WorkerPlan next, int config_fd);
+  // Sends what prepares the worker for `next`: the descriptors it does not have yet, and the plan;
+  // `certificates_fd` is -1 where there are none.
+  bool order_prepare(WorkerPlan next, int config_fd, int certificates_fd);
   // The plan of the last prepare counts (kSwitch was ordered), or does not (kDiscard). One that was
   // forked for the generation was not told to prepare: what it was given counts on.
   void settle(bool committed);
@@ -71,10 +72,15 @@ class WorkerProcess {
   UniqueFd channel;
   Moment started;
   WorkerState state = WorkerState::kStarting;
-  uint32_t generation = 0;            // that serves; 0: none yet
-  uint32_t prepared = 0;              // the last generation it is prepared for
-  uint32_t failed = 0;                // the last generation that it could not prepare
-  std::string failure;                // why
+  uint32_t generation = 0;  // that serves; 0: none yet
+  uint32_t prepared = 0;    // the last generation it is prepared for
+  uint32_t failed = 0;      // the last generation that it could not prepare
+  std::string failure;      // why
+  // Editions of certificates, as above.
+  uint32_t certificates = 0;
+  uint32_t certificates_prepared = 0;
+  uint32_t certificates_failed = 0;
+  std::string certificates_failure;
   uint32_t asked_reopen = 0;          // the last kReopenSync it was given
   uint32_t reopened = 0;              // and the last one it answered
   bool idle = false;                  // parked, and without connections

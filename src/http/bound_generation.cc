@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/certificate_conf.h"
 #include "core/log_conf.h"
 #include "core/process_conf.h"
 #include "http/module.h"
@@ -30,6 +31,7 @@ Result<std::unique_ptr<BoundGeneration>> GenerationBinder::bind(
   if (discarded.load(std::memory_order_relaxed)) return Error{"discarded"};
   if (Result<void> done = compile(order, *bound); !done) return done.error();
   if (discarded.load(std::memory_order_relaxed)) return Error{"discarded"};
+  if (Result<void> done = bind_certificates(order, *bound->generation); !done) return done.error();
   if (Result<void> done = bind_cells(*bound->generation); !done) return done.error();
   if (Result<void> done = bind_rows(*bound); !done) return done.error();
   if (Result<void> done = bind_logs(order, *bound); !done) return done.error();
@@ -86,6 +88,19 @@ Result<void> GenerationBinder::compile(Order& order, BoundGeneration& bound) {
     if (bound.generation->find_listener(socket.listener) != nullptr) continue;
     return Error{"no [listener " + socket.listener + "] for a socket of that name"};
   }
+  return {};
+}
+
+Result<void> GenerationBinder::bind_certificates(Order& order, Generation& generation) {
+  if (generation.config().sections("certificate").empty()) return {};
+  if (!order.certificates) return Error{"the certificates were not passed"};
+  Result<std::shared_ptr<const CertificateSet>> set =
+      CertificateSet::from_bundle(order.certificates.get());
+  if (!set) return set.error();
+  if ((*set)->sections_hash() != sections_hash_of(generation.config())) {
+    return Error{"the certificates are those of another configuration"};
+  }
+  generation.certificates().exchange(std::move(*set));
   return {};
 }
 

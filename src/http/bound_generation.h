@@ -82,7 +82,8 @@ class GenerationBinder {
   explicit GenerationBinder(const Worker& worker) : worker_(worker) {}
 
   struct Order {
-    UniqueFd config;  // see ConfigSource::from_memfd
+    UniqueFd config;        // see ConfigSource::from_memfd
+    UniqueFd certificates;  // see CertificateSet::from_bundle; none where there is no section
     WorkerPlan plan;
     std::vector<UniqueFd> new_fds;  // in the order of the plan's entries that are new
     // What the worker has already.
@@ -97,6 +98,7 @@ class GenerationBinder {
  private:
   Result<void> take_descriptors(Order& order, BoundGeneration& bound);
   Result<void> compile(Order& order, BoundGeneration& bound);
+  Result<void> bind_certificates(Order& order, Generation& generation);
   Result<void> bind_cells(Generation& generation);
   Result<void> bind_rows(BoundGeneration& bound);
   Result<void> bind_logs(Order& order, BoundGeneration& bound);

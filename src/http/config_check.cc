@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/agent_conf.h"
+#include "core/certificate_conf.h"
 #include "core/log_conf.h"
 #include "core/process_conf.h"
 #include "http/traffic_plan.h"
@@ -87,6 +88,7 @@ ProcessPlan plan_of(const Generation& generation, uint32_t cpus, const NameTable
   add_pools(plan, config, conf, cpus);
   add_listeners(plan, generation);
   add_logs(plan, config);
+  plan.certificates = certificate_plan_of(generation.source(), config);
   plan.error_log = {conf.error_log.path,
                     blame(section, kGatehouseTable, "error_log", conf.error_log.path)};
   plan.error_log_level = conf.error_log.level;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/format.h"
+#include "http/prometheus_certificates.h"
 #include "http/prometheus_targets.h"
 #include "http/prometheus_text.h"
 #include "http/reason.h"
@@ -454,6 +455,7 @@ void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out) {
   write_breakers(snapshot.breakers, out);
   write_limits(snapshot.limits, out);
   write_targets(snapshot.targets, out);
+  write_certificates(snapshot.certificates, out);
 }
 
 void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out) {
@@ -479,6 +481,7 @@ void write_metrics_json(const MetricsSnapshot& snapshot, TextBuffer& out) {
   }
   append_breakers(out, snapshot.breakers);
   append_limits(out, snapshot.limits);
+  append_certificates(snapshot.certificates, out);
   append_text(out, "}\n");
 }
 

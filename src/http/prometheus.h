@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/breaker_commands.h"
+#include "core/certificate_expiry.h"
 #include "core/metrics.h"
 #include "core/shared_limit.h"
 #include "core/target_report.h"
@@ -28,9 +29,10 @@ struct MetricsSnapshot {
   std::vector<SeriesTotal> series;
   std::vector<WorkerRow> workers;  // those that have run at least once
   WorkerCells worker_total;
-  std::vector<ListedBreaker> breakers;  // set by the caller, from list_breakers()
-  std::vector<ListedLimit> limits;      // set by the caller, from SharedLimit::list()
-  std::vector<TargetReport> targets;    // likewise, from report_targets()
+  std::vector<ListedBreaker> breakers;          // set by the caller, from list_breakers()
+  std::vector<ListedLimit> limits;              // set by the caller, from SharedLimit::list()
+  std::vector<TargetReport> targets;            // likewise, from report_targets()
+  std::vector<CertificateExpiry> certificates;  // likewise, from read_certificate_expiry()
 };
 
 MetricsSnapshot take_snapshot(const Metrics& metrics, int64_t now_us);
@@ -48,7 +50,8 @@ void write_prometheus(const MetricsSnapshot& snapshot, TextBuffer& out);
 //     "targets": [{"upstream", "target", COUNTS}],
 //     "breakers": [{"upstream", "target" (empty: of the upstream), "state", "opened_total"}],
 //     "limits": [{"name", "admitted", "refused", "concurrency_refused", "dry_run", "evicted",
-//                 "uncounted"}] }
+//                 "uncounted"}],
+//     "certificates": [{"name", "kind", "expiry_time" (seconds)}] }
 // COUNTS: "requests" {"none", "1xx" … "5xx"}, "bytes_in", "bytes_out", "connections",
 // "connections_active", "connections_reused", "requests_active", "retries", "hedges",
 // "latency_sum" (s), "latency" (counts between the bounds, the last one above all),

@@ -191,6 +191,15 @@ bool Worker::obey(ChannelMessage& message) {
     case ChannelVerb::kSwitch:
       switch_to(message.argument);
       break;
+    case ChannelVerb::kPrepareCertificates:
+      prepare_certificates(message);
+      break;
+    case ChannelVerb::kSwitchCertificates:
+      switch_certificates(message.argument);
+      break;
+    case ChannelVerb::kDiscardCertificates:
+      next_certificates_.reset();
+      break;
     case ChannelVerb::kDiscard:
       if (waiting_ && message.argument == current_->plan.generation) return false;
       discard(message.argument);

@@ -10,6 +10,8 @@
 //   kSwitch    the pointer is exchanged, and with it sockets and log writers. Cannot fail.
 //   kDiscard   what was prepared is dropped, also while it is being made.
 //
+// Certificates can be swapped alone, by two phases of their own (worker_certificates.cc).
+//
 // What outlives a generation lives here, found by name: target states with their idle upstream
 // connections, log writers, acceptors. A generation is freed by the helper thread once the last
 // exchange that began under it is over.
@@ -126,6 +128,12 @@ class Worker {
   void begin_serving();
   void adopt_sockets();
   void leave(std::unique_ptr<Acceptor> acceptor);
+
+  // worker_certificates.cc
+  void prepare_certificates(ChannelMessage& message);
+  void refuse_certificates(uint32_t edition, const std::string& why);
+  void switch_certificates(uint32_t edition);
+  void keep_parsed_certificates(const Generation& before);
   static void on_unheld(void* self, const Generation& generation);
   void retire_unheld();
   void retire(std::unique_ptr<BoundGeneration> bound);
@@ -145,7 +153,8 @@ class Worker {
   std::vector<std::unique_ptr<BoundGeneration>> replaced_;  // exchanges or acceptors hold them
   std::unique_ptr<Preparation> preparation_;
   std::list<Retiring> retiring_;
-  std::unique_ptr<HelperThread> helper_;  // made by the first prepare
+  std::shared_ptr<const CertificateSet> next_certificates_;  // prepared alone
+  std::unique_ptr<HelperThread> helper_;                     // made by the first prepare
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::vector<std::unique_ptr<Acceptor>> leaving_;
   SessionList sessions_;

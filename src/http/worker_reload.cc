@@ -50,6 +50,7 @@ bool walk_targets(const Generation& generation, TargetCursor& cursor,
 Result<void> Worker::bind_first_generation() {
   GenerationBinder::Order order;
   order.config = UniqueFd(context_.config_fd);
+  order.certificates = UniqueFd(context_.certificates_fd);
   order.plan = std::move(context_.plan);
   context_.plan = WorkerPlan();
   context_.plan.generation = order.plan.generation;
@@ -121,8 +122,8 @@ void Worker::prepare(ChannelMessage& message) {
     order.new_fds = std::move(preparation_->new_fds);
   }
   drop_preparation();
-  if (message.fds.size() != 2) {
-    refuse_preparation(generation, "a prepare message needs two descriptors");
+  if (message.fds.size() != 2 && message.fds.size() != 3) {
+    refuse_preparation(generation, "a prepare message needs two or three descriptors");
     return;
   }
   Result<HelperThread*> thread = helper();
@@ -131,6 +132,7 @@ void Worker::prepare(ChannelMessage& message) {
     return;
   }
   order.config = std::move(message.fds[0]);
+  if (message.fds.size() == 3) order.certificates = std::move(message.fds[2]);
   order.files = current_->files;
   order.logs = current_->logs;
   auto job =
@@ -292,6 +294,7 @@ void Worker::publish(std::unique_ptr<BoundGeneration> next) {
   if (!waiting_) begin_serving();
   cells_->generations.set(1);
   if (before == nullptr) return;
+  keep_parsed_certificates(*before->generation);
   // Those of them that go still have what exchanges under way will write.
   for (const BoundLog& log : before->logs) log.writer->flush();
   replaced_.push_back(std::move(before));

@@ -62,6 +62,7 @@ void answer_metrics(Exchange& exchange, const void* state) {
   MetricsSnapshot snapshot = take_snapshot(worker.metrics(), worker.loop().wall_us());
   snapshot.breakers = list_breakers(worker.traffic());
   snapshot.limits = SharedLimit::list(worker.shared());
+  snapshot.certificates = read_certificate_expiry(worker.shared());
   snapshot.targets =
       report_targets(worker.traffic(), static_cast<uint64_t>(worker.loop().now().us / 1000));
   fmt::memory_buffer text;

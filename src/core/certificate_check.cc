@@ -17,6 +17,7 @@
 
 #include "core/certificate_bundle.h"
 #include "core/certificate_conf.h"
+#include "core/certificate_key.h"
 #include "core/certificate_ocsp.h"
 #include "core/certificate_pem.h"
 #include "core/openssl_owner.h"
@@ -56,16 +57,6 @@ std::string hex(const uint8_t* bytes, size_t size) {
 int64_t seconds_of(const ASN1_TIME* time) {
   tm parts{};
   return ASN1_TIME_to_tm(time, &parts) == 1 ? int64_t{timegm(&parts)} : 0;
-}
-
-template <typename Object>
-std::string der_of(int (*encode)(const Object*, unsigned char**), const Object* object) {
-  unsigned char* bytes = nullptr;
-  const int size = encode(object, &bytes);
-  if (size <= 0) return {};
-  std::string der(reinterpret_cast<const char*>(bytes), static_cast<size_t>(size));
-  OPENSSL_clear_free(bytes, static_cast<size_t>(size));
-  return der;
 }
 
 // Why TLS cannot use the key; else its kind.
@@ -255,7 +246,7 @@ std::optional<Checker::Pair> Checker::read_pair(const PlannedCertificate::File& 
   if (!read_chain(certificate, ders, pair)) return std::nullopt;
   pair.entry.kind = *kind;
   pair.entry.leaf = std::move(ders[0]);
-  pair.entry.key = der_of<EVP_PKEY>(&i2d_PrivateKey, owner->get());
+  pair.entry.key = pack_key(*kind, **owner);
   describe(certificate, pair);
   return pair;
 }

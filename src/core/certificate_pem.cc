@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#include "core/certificate_key.h"
+
 namespace gatehouse {
 namespace {
 
@@ -83,10 +85,16 @@ Result<KeyOwner> key_of_pem(std::string_view pem) {
       problem = "the key is protected by a passphrase";
       return false;
     }
-    const std::string_view der = block.der();
-    const auto* at = reinterpret_cast<const uint8_t*>(der.data());
-    key.reset(d2i_AutoPrivateKey(nullptr, &at, static_cast<long>(der.size())));
-    if (key == nullptr) problem = "the private key cannot be understood: " + take_openssl_error();
+    Result<KeyOwner> found = block.label() == PEM_STRING_ECPRIVATEKEY ? key_of_ec_der(block.der())
+                             : block.label() == PEM_STRING_RSA        ? key_of_rsa_der(block.der())
+                             : block.label() == PEM_STRING_DSA
+                                 ? Result<KeyOwner>(Error{"it is a DSA key"})
+                                 : key_of_pkcs8(block.der());
+    if (found) {
+      key = std::move(*found);
+    } else {
+      problem = found.error().message;
+    }
     return false;
   });
   if (!read) return read.error();

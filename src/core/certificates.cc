@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "core/certificate_bundle.h"
+#include "core/certificate_key.h"
+#include "core/certificate_pem.h"
 #include "core/log.h"
 #include "core/openssl_owner.h"
 #include "core/sealed_bytes.h"
@@ -25,13 +27,9 @@ struct Parsed {
   CertificateMaterial material;
 };
 
-const uint8_t* bytes_of(std::string_view der) {
-  return reinterpret_cast<const uint8_t*>(der.data());
-}
-
-X509Owner parse_x509(std::string_view der) {
-  const uint8_t* at = bytes_of(der);
-  return X509Owner(d2i_X509(nullptr, &at, static_cast<long>(der.size())));
+KeyKind kind_of(const BundleEntry& record) {
+  return record.kind <= static_cast<uint32_t>(KeyKind::kEd25519) ? static_cast<KeyKind>(record.kind)
+                                                                 : KeyKind::kRsa;
 }
 
 }  // namespace
@@ -106,9 +104,7 @@ struct CertificateSet::State {
     CertificateEntry entry;
     entry.number = number;
     entry.certificate = record.certificate;
-    entry.kind = record.kind <= static_cast<uint32_t>(KeyKind::kEd25519)
-                     ? static_cast<KeyKind>(record.kind)
-                     : KeyKind::kRsa;
+    entry.kind = kind_of(record);
     entry.has_ocsp = record.ocsp.size > 0;
     entry.not_before = record.not_before;
     entry.not_after = record.not_after;
@@ -146,16 +142,14 @@ struct CertificateSet::State {
 
   X509* intermediate(const BundleRange& link) const {
     X509Owner& known = intermediates[link.at];
-    if (known == nullptr) known = parse_x509(text(link));
+    if (known == nullptr) known = x509_of_der(text(link));
     return known.get();
   }
 
   std::unique_ptr<Parsed> parse(const BundleEntry& record) const {
     auto made = std::make_unique<Parsed>();
-    made->leaf = parse_x509(text(record.leaf));
-    const std::string_view key = text(record.key);
-    const uint8_t* at = bytes_of(key);
-    made->key.reset(d2i_AutoPrivateKey(nullptr, &at, static_cast<long>(key.size())));
+    made->leaf = x509_of_der(text(record.leaf));
+    made->key = unpack_key(kind_of(record), text(record.key));
     made->chain.reset(sk_X509_new_null());
     if (made->leaf == nullptr || made->key == nullptr || made->chain == nullptr) return nullptr;
     const uint64_t end = uint64_t{record.first_link} + record.links;

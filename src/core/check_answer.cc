@@ -131,12 +131,18 @@ SocketAddress address_of(const Json& text) {
   return *address;
 }
 
+uint32_t index_of(const Json& json) {
+  if (!json.is_number_unsigned() || json.get<uint64_t>() > UINT32_MAX) {
+    throw std::runtime_error("a place is no number that it can be");
+  }
+  return json.get<uint32_t>();
+}
+
 PlannedValue value_of(const Json& json) {
   PlannedValue value;
   json.at(0).get_to(value.text);
   json.at(1).get_to(value.where);
-  json.at(2).get_to(value.origin.file);
-  json.at(3).get_to(value.origin.line);
+  value.origin = {index_of(json.at(2)), index_of(json.at(3))};
   return value;
 }
 

@@ -134,7 +134,7 @@ def test_commands_of_the_readme(open_folder):
                 for command in readme_commands()]
     starts = [command for command in commands if command == ["-c", config]]
     asking = [command for command in commands if command[0] in (
-        "-s", "status", "config", "limit", "target", "breaker", "canary")]
+        "-s", "status", "config", "limit", "target", "breaker", "canary", "certificate")]
     assert len(starts) == 1 and [command[:2] for command in asking][-1] == ["-s", "quit"]
     for command in commands:
         if command in starts + asking or "--foreground" in command:

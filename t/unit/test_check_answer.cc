@@ -17,6 +17,7 @@ using gatehouse::Duration;
 using gatehouse::json_from_text;
 using gatehouse::json_to_text;
 using gatehouse::LogLevel;
+using gatehouse::PlannedCertificate;
 using gatehouse::ProcessPlan;
 using gatehouse::Result;
 using gatehouse::SocketAddress;
@@ -32,6 +33,13 @@ CheckAnswer some_answer() {
                      128,
                      {"x.conf:3: [listener public] address = [::1]:8080: ", "x.conf:4: "}}};
   plan.log_files = {{"/var/log/a\"b.log", "x.conf:9: "}};
+  PlannedCertificate certificate;
+  certificate.name = "main";
+  certificate.certificates = {{{"a.pem", {1, 7}, "y.conf:7"}, "/etc/a.pem"}};
+  certificate.keys = {{{"a.key", {1, 8}, "y.conf:8"}, "/etc/a.key"}};
+  certificate.ocsp = {{{"a.ocsp", {1, 9}, "y.conf:9"}, "/etc/a.ocsp"}};
+  certificate.names = {{"*.a.test", {1, 10}, "y.conf:10"}};
+  plan.certificates = {certificate};
   plan.error_log = {"/var/log/error.log", "x.conf:2: "};
   plan.error_log_level = LogLevel::kWarn;
   plan.user = "nobody";
@@ -83,6 +91,20 @@ Test(check_answer, comes_back_as_it_was) {
   cr_assert(copy->plan.upgrade_timeout == Duration(4) && copy->plan.daemon);
   cr_assert(copy->plan.shared_memory == uint64_t{1} << 40 && copy->plan.metric_series == 77);
   cr_assert(copy->names == answer.names);
+  const PlannedCertificate& certificate = copy->plan.certificates[0];
+  cr_assert(certificate.keys[0].path == "/etc/a.key" && certificate.keys[0].value.text == "a.key");
+  cr_assert(certificate.ocsp[0].value.where == "y.conf:9");
+  cr_assert(certificate.names[0].origin == (gatehouse::Origin{1, 10}));
+}
+
+Test(check_answer, a_certificate_has_as_many_keys) {
+  cr_assert(
+      !after([](Json& json) { json["plan"]["certificates"][0]["keys"] = Json::array(); }).ok());
+  cr_assert(!after([](Json& json) { json["plan"]["certificates"][0]["keys"][0].erase(4); }).ok());
+  for (const Json& wrong : {Json(-1), Json(1.5), Json(uint64_t{1} << 32), Json("1")}) {
+    cr_assert(
+        !after([&](Json& json) { json["plan"]["certificates"][0]["keys"][0][3] = wrong; }).ok());
+  }
 }
 
 Test(check_answer, errors_and_wishes_come_without_a_plan) {
@@ -119,7 +141,7 @@ Test(check_answer, each_member_of_the_plan_has_to_be_there_and_of_its_type) {
     cr_assert(!after([&](Json& json) { json["plan"].erase(name); }).ok(), "%s", name.c_str());
     cr_assert(!after([&](Json& json) { json["plan"][name] = nullptr; }).ok(), "%s", name.c_str());
   }
-  for (const char* list : {"pools", "listeners", "log_files"}) {
+  for (const char* list : {"pools", "listeners", "log_files", "certificates"}) {
     for (const auto& [key, value] : whole["plan"][list][0].items()) {
       const std::string name = key;
       cr_assert(!after([&](Json& json) { json["plan"][list][0].erase(name); }).ok(), "%s %s", list,

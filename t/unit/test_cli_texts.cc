@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/breaker.h"
+#include "cli/certificate.h"
 #include "cli/format.h"
 #include "cli/history.h"
 #include "cli/status.h"
@@ -174,4 +175,30 @@ Test(cli_texts, breakers_are_a_table) {
          "in a row\n"
          "users     10.0.0.2:80  open    1 m 1 s  until closed       0         0       0  by "
          "command\n");
+}
+
+Test(cli_texts, certificates_and_what_is_left_of_them) {
+  const int64_t now = kNow / kSecond;
+  const json answer = {
+      {"edition", 3},
+      {"certificates",
+       {{{"name", "main"},
+         {"names", {"a.test", "b.test", "c.test", "d.test", "e.test"}},
+         {"entries",
+          {{{"kind", "ecdsa"},
+            {"not_after", now + 86400 * 30 + 7200},
+            {"fingerprint", std::string(64, 'a')},
+            {"ocsp", true}},
+           {{"kind", "rsa"},
+            {"not_after", now - 1},
+            {"fingerprint", std::string(64, 'b')},
+            {"ocsp", false}}}}},
+        {{"name", "client"}, {"names", json::array()}, {"entries", {{{"kind", "ed25519"}}}}}}}};
+  expect(certificate_text(answer, now),
+         "CERTIFICATE  KIND     EXPIRES                  IN        OCSP  SHA-256           NAMES\n"
+         "main         ecdsa    2026-12-18 12:26:40 UTC  30 d 2 h  yes   aaaaaaaaaaaaaaaa  a.test "
+         "b.test c.test +2\n"
+         "             rsa      2026-11-18 10:26:39 UTC  expired   -     bbbbbbbbbbbbbbbb\n"
+         "client       ed25519  1970-01-01 00:00:00 UTC  expired   -                       -\n");
+  expect(certificate_text(json::object(), now), "there is no certificate\n");
 }

@@ -1,9 +1,9 @@
 // Private keys as bytes: out of the DER that files have, and in the form that the bundle keeps.
 //
-// OpenSSL 3 finds out what a key is by trying its decoders, which takes 450 us for each; ten
-// thousand of them would take a second for every reading. A key says itself what it is, so that here
-// the one function is called that understands it: 16 us (P-256), 2 us (RSA). They are functions
-// that OpenSSL 3 calls deprecated, and that is why they are called in this file alone.
+// OpenSSL 3 finds out what a key is by trying its decoders, which takes 450 us for each, so that
+// ten thousand would take five seconds at every reading. A key says itself what it is: here the one
+// function is called that understands it, 16 us (P-256) or 2 us (RSA). OpenSSL 3 calls those
+// functions deprecated, and that is why they are called in this file alone.
 #pragma once
 
 #include <string>

@@ -2,6 +2,7 @@
 workers. What TLS clients are shown is in test_tls_certificates.py.
 """
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -29,6 +30,10 @@ def section(name, folder, *files, more=""):
     return text + more
 
 
+def config_of(folder):
+    return ROUTE + section("one", folder, "one", "one_rsa") + section("two", folder)
+
+
 @pytest.fixture
 def place(gateway, folder, authority):
     """Two workers and two certificates, one of them with two keys."""
@@ -37,8 +42,7 @@ def place(gateway, folder, authority):
         authority.leaf(["one.test"], "rsa").write(folder, "one_rsa")
         authority.leaf(["two.test"], "ed25519").write(folder, "two")
         options.setdefault("workers", 2)
-        config = ROUTE + section("one", folder, "one", "one_rsa") + section("two", folder)
-        return reloadable(gateway, config, **options)
+        return reloadable(gateway, config_of(folder), **options)
     return make
 
 
@@ -109,11 +113,11 @@ def test_the_list_and_the_status_tell_what_serves(place, folder, authority):
     shown = run_gatehouse("certificate", "list", "-c", one.config_path)
     assert shown.returncode == 0
     row = [line for line in shown.stdout.splitlines() if line.startswith("two ")][0]
-    assert soon.fingerprint[:16] in row and " 2 d 23 h " in row and " yes " in row
+    assert soon.fingerprint[:16] in row and re.search(" (2 d 23|3 d 0) h +yes ", row), row
     assert run_gatehouse("certificate", "list", "gone", "-c",
                          one.config_path).stderr == "there is no [certificate gone]\n"
-    assert "certificates    2, the next to expire is two, in 2 d 23 h" in run_gatehouse(
-        "status", "-c", one.config_path).stdout
+    assert re.search("certificates +2, the next to expire is two, in (2 d 23|3 d 0) h\n",
+                     run_gatehouse("status", "-c", one.config_path).stdout)
 
 
 def test_no_certificate_no_swap(gateway):
@@ -156,7 +160,7 @@ def test_whatever_is_wrong_leaves_what_serves(place, folder, authority):
     refused("it is larger than 1m, the most that is read")
     with open(key, "wb") as out:
         out.write(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
-    refused("the private key cannot be understood: unsupported")
+    refused("the private key cannot be understood: nested asn1 error")
     assert one.status()["certificates"]["last"]["ok"] is False
     authority.leaf(["two.test"]).write(folder, "two")
     assert swap(one)["changed"] == ["two"]
@@ -186,7 +190,7 @@ def test_a_worker_that_dies_in_a_swap_is_replaced_by_one_that_has_it(place, fold
     prepared. The swap succeeds, and no worker is left behind."""
     one = place()
     edition = 1
-    for _ in range(12):
+    for _ in range(4):
         new = authority.leaf(["two.test"])
         new.write(folder, "two")
         victims = one.workers()
@@ -221,10 +225,10 @@ def test_more_workers_and_parked_ones_have_the_newest(place, folder, authority):
     one = place()
     authority.leaf(["two.test"]).write(folder, "two")
     swap(one)
-    one.reload(workers=4)
+    one.reload(config_of(folder), workers=4)
     one.wait_serving(4)
     assert len(set(editions(one))) == 1 and editions(one)[0] > 2
-    one.reload(workers=1)
+    one.reload(config_of(folder), workers=1)
     authority.leaf(["two.test"]).write(folder, "two")
     edition = swap(one)["edition"]
     eventually(lambda: editions(one) == [edition], lambda: str(one.status()["workers"]))

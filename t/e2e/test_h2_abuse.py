@@ -1,7 +1,7 @@
 """HTTP/2 clients that cost the gateway work and themselves nothing: each is counted, and ended with
 the right error while others are served. What they can make the gateway remember is bounded.
 
-The long runs (30 s each, with figures) are in t/soak/test_h2_abuse.py.
+The long runs (30 s each, with figures) are in t/soak/test_h2_attacks.py.
 """
 import struct
 import threading

@@ -296,6 +296,9 @@ void SeriesCells::add(const SeriesCells& other) {
   connections_reused.add(other.connections_reused.get());
   retries.add(other.retries.get());
   hedges.add(other.hedges.get());
+  tls_handshakes.add(other.tls_handshakes.get());
+  tls_resumed.add(other.tls_resumed.get());
+  tls_failures.add(other.tls_failures.get());
   latency_sum_us.add(other.latency_sum_us.get());
   for (unsigned i = 0; i < kLatencyBuckets; ++i) latency[i].add(other.latency[i].get());
   connections_active.add(other.connections_active.get());

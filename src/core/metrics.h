@@ -73,7 +73,7 @@ inline constexpr int64_t kLatencyBoundsUs[] = {500,       1'000,     2'500,     
                                                1'000'000, 2'500'000, 5'000'000, 10'000'000};
 inline constexpr unsigned kLatencyBuckets = sizeof(kLatencyBoundsUs) / sizeof(int64_t) + 1;
 inline constexpr unsigned kStatusClasses = 6;  // 0: no response was sent; then 1xx … 5xx
-inline constexpr unsigned kMaxReasons = 96;    // the reason list of http must fit
+inline constexpr unsigned kMaxReasons = 94;    // the reason list of http must fit
 
 // One series of one worker. Aligned so that no two workers share a cache line.
 struct alignas(64) SeriesCells {
@@ -83,7 +83,10 @@ struct alignas(64) SeriesCells {
   Counter connections;         // opened
   Counter connections_reused;  // exchanges over a kept-alive connection
   Counter retries;
-  Counter hedges;  // second tries beside one that took long
+  Counter tls_handshakes;  // of listeners: finished
+  Counter tls_resumed;     // of these, with an earlier session
+  Counter tls_failures;    // ended before they were finished
+  Counter hedges;          // second tries beside one that took long
   Counter latency_sum_us;
   Counter latency[kLatencyBuckets];
   Gauge connections_active;

@@ -117,6 +117,8 @@ class Stream {
 
   // With TLS only; in stream_tls.cc.
   IoResult shake_hands();
+  // A client speaks first; a server waits for that.
+  bool begins_handshake() const { return !tls_->is_server(); }
   IoResult receive_decrypted(std::span<char> into);
   // REQUIRES: readable_. True where a read would not have to wait.
   bool find_decrypted();
@@ -161,7 +163,10 @@ class Stream::ReadAwaiter {
     if (stream_.reader_ == this) stream_.reader_ = nullptr;
   }
 
-  bool await_ready() { return (stream_.readable_ || goal_ == Goal::kHandshake) && attempt(); }
+  bool await_ready() {
+    return (stream_.readable_ || (goal_ == Goal::kHandshake && stream_.begins_handshake())) &&
+           attempt();
+  }
   void await_suspend(std::coroutine_handle<> awaiting);
   IoResult await_resume() const { return result_; }
 

@@ -96,7 +96,9 @@ Result<std::unique_ptr<TlsLayer>> TlsLayer::create(SSL_CTX* context) {
 
 Result<std::unique_ptr<TlsLayer>> TlsLayer::server(SSL_CTX* context) {
   Result<std::unique_ptr<TlsLayer>> layer = create(context);
-  if (layer) SSL_set_accept_state((*layer)->ssl_);
+  if (!layer) return layer;
+  SSL_set_accept_state((*layer)->ssl_);
+  (*layer)->early_open_ = SSL_get_max_early_data((*layer)->ssl_) != 0;
   return layer;
 }
 
@@ -223,19 +225,76 @@ IoResult TlsLayer::handshake() {
   if (failed_) return {IoStatus::kError, error_, 0};
   ERR_clear_error();
   collect_ = true;
-  const int result = SSL_do_handshake(ssl_);
+  IoResult done;
+  if (early_open_) done = read_early();
+  if (done.ok() && !early_open_) {
+    const int result = SSL_do_handshake(ssl_);
+    if (result != 1) done = outcome(result);
+  }
   collect_ = false;
-  const IoResult done = result == 1 ? IoResult{} : outcome(result);
   // Also after a failure: the alert tells the peer why.
   const IoResult sent = flush();
   if (sent.status == IoStatus::kError && !failed_) return fail(sent.error);
-  if (done.ok()) more_ = socket_ready_ || SSL_has_pending(ssl_) != 0;
+  if (done.ok()) {
+    early_shaking_ = !handshake_done();
+    more_ = early_shaking_ || socket_ready_ || SSL_has_pending(ssl_) != 0;
+  }
   return done;
+}
+
+IoResult TlsLayer::read_early() {
+  if (!early_) early_ = Buffer(BufferClass::kHead);
+  size_t n = 0;
+  const int result = SSL_read_early_data(ssl_, early_.tail(), early_.room(), &n);
+  if (result == SSL_READ_EARLY_DATA_SUCCESS) {
+    early_.commit(n);
+    more_ = true;
+    return {};
+  }
+  IoResult ended;
+  if (result == SSL_READ_EARLY_DATA_FINISH) {
+    early_open_ = false;
+  } else {
+    ended = outcome(0);
+  }
+  if (early_.empty()) early_.release();
+  return ended;
+}
+
+// kOk: there is early data, or the handshake is over.
+IoResult TlsLayer::end_early() {
+  if (!early_.empty()) return {};
+  if (early_open_) {
+    const IoResult read = read_early();
+    if (!read.ok() || !early_.empty()) return read;
+  }
+  if (!handshake_done()) {
+    collect_ = true;
+    const int result = SSL_do_handshake(ssl_);
+    const IoResult done = result == 1 ? IoResult{} : outcome(result);
+    collect_ = false;
+    (void)flush();
+    if (!done.ok()) return done;
+  }
+  early_shaking_ = false;
+  return {};
 }
 
 IoResult TlsLayer::read(std::span<char> into) {
   assert(!into.empty());
   if (failed_) return {IoStatus::kError, error_, 0};
+  if (early_shaking_) [[unlikely]] {
+    const IoResult shaken = end_early();
+    if (!shaken.ok()) return shaken;
+    if (!early_.empty()) {
+      const size_t n = std::min(early_.size(), into.size());
+      std::memcpy(into.data(), early_.view().data(), n);
+      early_.consume(n);
+      if (early_.empty()) early_.release();
+      more_ = true;
+      return {IoStatus::kOk, 0, n};
+    }
+  }
   size_t filled = 0;
   for (;;) {
     size_t n = 0;
@@ -260,6 +319,11 @@ IoResult TlsLayer::read(std::span<char> into) {
 
 IoStatus TlsLayer::peek() {
   if (failed_) return IoStatus::kError;
+  if (early_shaking_) [[unlikely]] {
+    const IoResult shaken = end_early();
+    if (!shaken.ok()) return shaken.status;
+    if (!early_.empty()) return IoStatus::kOk;
+  }
   char byte = 0;
   size_t n = 0;
   const int result = SSL_peek_ex(ssl_, &byte, 1, &n);
@@ -309,9 +373,7 @@ size_t TlsLayer::encrypt(std::span<const iovec> parts) {
         begin = 0;
       }
     }
-    size_t n = 0;
-    const int result = SSL_write_ex(ssl_, bytes, size, &n);
-    if (result != 1) {
+    if (!write(bytes, size)) {
       // Our BIO takes everything, so this is no wait.
       collect_ = false;
       fail(EPROTO);
@@ -322,6 +384,20 @@ size_t TlsLayer::encrypt(std::span<const iovec> parts) {
   collect_ = ended_ = false;
   (void)flush();
   return taken;
+}
+
+bool TlsLayer::write(const char* bytes, size_t size) {
+  size_t n = 0;
+  if (!early_shaking_) [[likely]]
+    return SSL_write_ex(ssl_, bytes, size, &n) == 1;
+  // Half a round trip before the client has proven anything (RFC 8446 §2.3). Of a large text one
+  // record at a time is taken.
+  while (size > 0) {
+    if (SSL_write_early_data(ssl_, bytes, size, &n) != 1) return false;
+    bytes += n;
+    size -= n;
+  }
+  return true;
 }
 
 void TlsLayer::close_write() {

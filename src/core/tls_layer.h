@@ -93,6 +93,9 @@ class TlsLayer {
   // The layer that an SSL of ours belongs to, for callbacks.
   static TlsLayer* of(const SSL* ssl) { return static_cast<TlsLayer*>(SSL_get_app_data(ssl)); }
 
+  // A server's handshake that let early data through is over for whoever awaits it; it goes on
+  // within read(). Until this is true what was read may be a replay (RFC 8446 §8).
+  bool is_server() const { return SSL_is_server(ssl_) != 0; }
   bool handshake_done() const { return SSL_is_init_finished(ssl_) != 0; }
   // "TLSv1.3"; "unknown" before the handshake has got so far.
   std::string_view version() const { return SSL_get_version(ssl_); }
@@ -117,6 +120,12 @@ class TlsLayer {
 
   explicit TlsLayer(SSL* ssl) : ssl_(ssl) {}
   static Result<std::unique_ptr<TlsLayer>> create(SSL_CTX* context);
+  // Reads early data into `early_`, where there is room: kOk when there is some, or no more to
+  // come.
+  IoResult read_early();
+  // Goes on with a handshake that early data came before.
+  IoResult end_early();
+  bool write(const char* bytes, size_t size);
   // What a call of OpenSSL's that returned `result` (not success) has come to.
   IoResult outcome(int result);
   IoResult fail(int error);
@@ -135,10 +144,13 @@ class TlsLayer {
   bool failed_ = false;   // nothing more can be asked of OpenSSL but to be freed
   bool ended_ = false;    // the peer's end was read, nothing written since
   bool said_goodbye_ = false;
+  bool early_open_ = false;     // more early data may come
+  bool early_shaking_ = false;  // and behind it the end of the handshake
   int error_ = 0;
   int write_error_ = 0;
   unsigned long failure_ = 0;
   Buffer out_;
+  Buffer early_;  // early data that nobody has read
 };
 
 }  // namespace gatehouse

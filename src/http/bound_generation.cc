@@ -34,6 +34,7 @@ Result<std::unique_ptr<BoundGeneration>> GenerationBinder::bind(
   if (Result<void> done = bind_certificates(order, *bound->generation); !done) return done.error();
   if (Result<void> done = bind_cells(*bound->generation); !done) return done.error();
   if (Result<void> done = bind_rows(*bound); !done) return done.error();
+  if (Result<void> done = bind_tickets(*bound->generation); !done) return done.error();
   if (Result<void> done = bind_logs(order, *bound); !done) return done.error();
   for (const Module* module : bound->generation->modules()) {
     if (module->attach == nullptr) continue;
@@ -151,6 +152,19 @@ Result<void> GenerationBinder::bind_rows(BoundGeneration& bound) {
   for (const auto& upstream : bound.generation->upstreams()) {
     const HashKey key = sticky_key(*upstream->conf, worker_.shared);
     if (Result<void> done = bind_upstream(*upstream, bound.rows, key); !done) return done;
+  }
+  return {};
+}
+
+Result<void> GenerationBinder::bind_tickets(Generation& generation) {
+  for (const auto& listener : generation.listeners()) {
+    if (listener->tls == nullptr) continue;
+    if (ticket_keys_ == nullptr) {
+      Result<std::unique_ptr<TlsTicketKeys>> keys = TlsTicketKeys::open(worker_.shared);
+      if (!keys) return keys.error();
+      ticket_keys_ = std::move(*keys);
+    }
+    listener->tls->use_ticket_keys(ticket_keys_);
   }
   return {};
 }

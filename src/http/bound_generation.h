@@ -28,6 +28,7 @@
 #include "core/member_lists.h"
 #include "core/metrics.h"
 #include "core/shared_memory.h"
+#include "core/tls_ticket_keys.h"
 #include "core/traffic_table.h"
 #include "core/unique_fd.h"
 #include "core/worker_plan.h"
@@ -101,12 +102,15 @@ class GenerationBinder {
   Result<void> bind_certificates(Order& order, Generation& generation);
   Result<void> bind_cells(Generation& generation);
   Result<void> bind_rows(BoundGeneration& bound);
+  Result<void> bind_tickets(Generation& generation);
   Result<void> bind_logs(Order& order, BoundGeneration& bound);
 
   Worker worker_;
   // Its own, over the same segment: the loop's has an index that only one thread may change.
   std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<TrafficTable> traffic_;
+  // Made here, used by the loop from the first switch on.
+  std::shared_ptr<TlsTicketKeys> ticket_keys_;
 };
 
 }  // namespace gatehouse

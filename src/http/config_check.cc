@@ -10,6 +10,7 @@
 #include "core/certificate_conf.h"
 #include "core/log_conf.h"
 #include "core/process_conf.h"
+#include "http/tls_conf.h"
 #include "http/traffic_plan.h"
 
 namespace gatehouse {
@@ -51,12 +52,14 @@ void add_listeners(ProcessPlan& plan, const Generation& generation) {
     const auto& socket = section.get<ListenerSocketConf>(kListenerSocketTable);
     ListenerPlan entry;
     entry.name = listener->name;
-    entry.addresses = addresses_of(socket);
+    entry.addresses = listener->addresses;
     entry.pool = socket.pool;
     entry.backlog = socket.backlog;
     for (size_t i = 0; i < entry.addresses.size(); ++i) {
       entry.where.push_back(
-          blame(section, kListenerSocketTable, "address", entry.addresses[i].format(), i));
+          listener->redirects_to != nullptr
+              ? blame(section, kListenerTlsTable, "redirect_http", entry.addresses[i].format())
+              : blame(section, kListenerSocketTable, "address", entry.addresses[i].format(), i));
     }
     plan.listeners.push_back(std::move(entry));
   }

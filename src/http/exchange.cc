@@ -62,6 +62,7 @@ void Exchange::reset() {
   route = nullptr;
   client = nullptr;
   connection = nullptr;
+  early_data = false;
   request.head = {};
   request.target = {};
   request.authority = {};

@@ -87,6 +87,7 @@ class Exchange {
   const Listener* listener = nullptr;
   const Route* route = nullptr;  // never null once the head is parsed
   ClientSide* client = nullptr;
+  bool early_data = false;  // it came before the TLS handshake was over: it may be a replay
   const ClientConnection* connection = nullptr;  // null where worker is
 
   Arena arena;

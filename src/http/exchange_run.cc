@@ -24,6 +24,7 @@ void ExchangeRun::begin(const ClientConnection& connection, ClientSide& client, 
   exchange.peer = exchange.client_address = connection.source;
   exchange.peer_port = connection.source_port;
   exchange.times.started = started;
+  exchange.client_https = connection.stream().tls() != nullptr;
   active = finished = cancelled = false;
 }
 
@@ -38,11 +39,35 @@ bool ExchangeRun::decide(Reason refusal) {
     exchange.refuse(refusal);
     answered = true;
   }
+  if (!answered) answered = is_too_early();
   if (!answered) answered = !route();
   active = true;
   exchange.route->cells->requests_active.add(1);
   if (!answered) answered = run_hooks();
   return answered;
+}
+
+// RFC 8470: whoever has recorded early data can send it again. What asks for nothing but an answer
+// may pass, and the upstream is told; the rest is to come again after the handshake.
+bool ExchangeRun::is_too_early() {
+  const TlsLayer* tls = exchange.connection->stream().tls();
+  if (tls == nullptr || tls->handshake_done()) return false;
+  exchange.early_data = true;
+  switch (exchange.request.head.method_id) {
+    case Method::kGet:
+    case Method::kHead:
+    case Method::kOptions:
+    case Method::kTrace:
+      break;
+    default:
+      exchange.refuse(Reason::kTooEarly);
+      return true;
+  }
+  for (Field& field : exchange.request.fields) {
+    if (equal_ignoring_case(field.name, "Early-Data")) field.dropped = true;
+  }
+  exchange.request.added.push("Early-Data", "1");
+  return false;
 }
 
 // False where the exchange has been answered already.

@@ -64,6 +64,7 @@ struct ExchangeRun {
   void end();
 
  private:
+  bool is_too_early();
   bool route();
   bool run_hooks();
 

@@ -7,11 +7,13 @@
 #include "core/certificate_conf.h"
 #include "core/log_conf.h"
 #include "core/process_conf.h"
+#include "core/tls_profile.h"
 #include "http/canary_conf.h"
 #include "http/generation_builder.h"
 #include "http/h2_conf.h"
 #include "http/health_conf.h"
 #include "http/router.h"
+#include "http/tls_conf.h"
 
 namespace gatehouse {
 
@@ -106,9 +108,12 @@ Schema make_schema(std::span<const Module* const> modules) {
   add_process_sections(schema);
   schema.add_table(&kListenerTable);
   schema.add_table(&kH2Table);
+  schema.add_table(&kListenerTlsTable);
+  schema.add_table(&kListenerTlsProfileTable);
   schema.add_section("upstream", NameRule::kRequired,
                      "A group of servers that requests are handed to.");
   schema.add_table(&kUpstreamTable);
+  schema.add_table(&kUpstreamTlsProfileTable);
   schema.add_table(&kUpstreamPolicyTable);
   schema.add_table(&kUpstreamHealthTable);
   schema.add_section("route", NameRule::kRequired,

@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "core/process_conf.h"
+#include "http/redirect_http.h"
 #include "http/router.h"
+#include "http/tls_conf.h"
 
 namespace gatehouse {
 
@@ -15,7 +17,9 @@ std::string suggest_name(std::string_view name, const std::vector<std::string_vi
   const std::string_view near = nearest_word(name, names);
   return near.empty() ? "expected: " + std::string(expected)
                       : "did you mean \"" + std::string(near) + "\"?";
-}  // What a module sees of a route while it is compiled.
+}
+
+// What a module sees of a route while it is compiled.
 class GenerationBuilder::Compile final : public RouteBuilder {
  public:
   Compile(GenerationBuilder& owner, Route& route, Listener* listener)
@@ -115,39 +119,80 @@ class GenerationBuilder::Compile final : public RouteBuilder {
 };
 
 void GenerationBuilder::add_listeners() {
-  const auto add = [this](const ConfigSection& section) {
-    auto listener = std::make_unique<Listener>();
-    listener->name = section.name().empty() ? "default" : section.name();
-    listener->origin = section.origin();
-    const auto other = listeners_.find(listener->name);
-    if (other != listeners_.end()) {
-      section.report(errors_, kListenerTable, {},
-                     "the [listener] without a name is called default, and so is this one",
-                     "first: " + section.where(other->second->origin));
-    }
-    listener->section = &section;
-    listener->conf = &section.get<ListenerConf>(kListenerTable);
-    listener->h2 = &section.get<H2Conf>(kH2Table);
-    auto fallback = std::make_unique<Route>();
-    fallback->name = "(none)";  // no section can have this name, so the series is its own
-    fallback->fallback = true;
-    fallback->section = &config().defaults("route");
-    fallback->conf = &fallback->section->get<RouteConf>(kRouteTable);
-    Compile(*this, *fallback, listener.get()).run_modules();
-    listener->fallback = std::move(fallback);
-    listeners_.emplace(listener->name, listener.get());
-    generation_.listeners_.push_back(std::move(listener));
-  };
-  for (const ConfigSection& section : config().sections("listener")) add(section);
+  for (const ConfigSection& section : config().sections("listener")) add_listener(section);
   // Without any [listener] there is one on port 80.
-  if (generation_.listeners_.empty()) add(config().defaults("listener"));
+  if (generation_.listeners_.empty()) add_listener(config().defaults("listener"));
   check_sockets();
+}
+
+void GenerationBuilder::add_listener(const ConfigSection& section) {
+  auto listener = std::make_unique<Listener>();
+  listener->name = section.name().empty() ? "default" : section.name();
+  listener->origin = section.origin();
+  const auto other = listeners_.find(listener->name);
+  if (other != listeners_.end()) {
+    section.report(errors_, kListenerTable, {},
+                   "the [listener] without a name is called default, and so is this one",
+                   "first: " + section.where(other->second->origin));
+  }
+  listener->section = &section;
+  listener->conf = &section.get<ListenerConf>(kListenerTable);
+  listener->h2 = &section.get<H2Conf>(kH2Table);
+  listener->addresses = listener_addresses(section);
+  if (section.get<ListenerTlsConf>(kListenerTlsTable).tls && !section.is_broken()) {
+    listener->tls = ListenerTls::compile(section, config(), *generation_.source_,
+                                         listener->conf->http2, generation_.certificates_, errors_);
+  }
+  listener->fallback = make_fallback(*listener);
+  listeners_.emplace(listener->name, listener.get());
+  generation_.listeners_.push_back(std::move(listener));
+  add_redirect(*generation_.listeners_.back());
+}
+
+std::unique_ptr<Route> GenerationBuilder::make_fallback(Listener& listener) {
+  auto fallback = std::make_unique<Route>();
+  fallback->name = "(none)";  // no section can have this name, so the series is its own
+  fallback->fallback = true;
+  fallback->section = &config().defaults("route");
+  fallback->conf = &fallback->section->get<RouteConf>(kRouteTable);
+  Compile(*this, *fallback, &listener).run_modules();
+  return fallback;
+}
+
+// redirect_http: a listener beside this one with a single route.
+void GenerationBuilder::add_redirect(const Listener& listener) {
+  std::vector<SocketAddress> addresses = redirect_addresses(*listener.section);
+  if (addresses.empty()) return;
+  auto redirect = std::make_unique<Listener>();
+  redirect->name = listener.name + "/redirect_http";
+  redirect->origin = listener.section->origin_of(kListenerTlsTable, "redirect_http");
+  redirect->section = listener.section;
+  redirect->conf = listener.conf;
+  redirect->h2 = listener.h2;
+  redirect->addresses = std::move(addresses);
+  redirect->redirects_to = &listener;
+  redirect->fallback = make_fallback(*redirect);
+  auto route = std::make_unique<Route>();
+  route->name = "(redirect_http)";
+  route->origin = redirect->origin;
+  route->section = &config().defaults("route");
+  route->conf = &route->section->get<RouteConf>(kRouteTable);
+  route->fallback = true;  // of its section it has the defaults
+  Compile(*this, *route, nullptr).run_modules();
+  const uint16_t port =
+      listener.addresses.front().is_unix() ? uint16_t{443} : listener.addresses.front().port();
+  route->action = redirect_to_https(port, generation_.states_);
+  route->action.origin = redirect->origin;
+  routes_of_[redirect.get()].push_back(route.get());
+  generation_.routes_.push_back(std::move(route));
+  listeners_.emplace(redirect->name, redirect.get());
+  generation_.listeners_.push_back(std::move(redirect));
 }
 
 // The master would refuse both when it binds, but knows no lines, and -t would not have said so.
 void GenerationBuilder::check_sockets() {
   struct Taker {
-    const ConfigSection* section;
+    const Listener* listener;
     Origin origin;
   };
   std::map<SocketAddress, Taker> taken;
@@ -162,20 +207,26 @@ void GenerationBuilder::check_sockets() {
                      suggest_name(conf.pool, names, "the name of a [workers] section, or default"));
     }
     if (section.is_broken()) continue;
-    const std::string_view key = conf.address.empty() ? "" : "address";
-    const std::vector<SocketAddress> addresses = addresses_of(conf);
+    const DirectiveTable& table =
+        listener->redirects_to != nullptr ? kListenerTlsTable : kListenerSocketTable;
+    const std::string_view key = listener->redirects_to != nullptr ? "redirect_http"
+                                 : conf.address.empty()            ? ""
+                                                                   : "address";
+    const std::vector<SocketAddress>& addresses = listener->addresses;
     for (size_t i = 0; i < addresses.size(); ++i) {
       // Port 0 lets the kernel pick, so that giving it twice means two ports.
       if (!addresses[i].is_unix() && addresses[i].port() == 0) continue;
       const Origin origin =
-          key.empty() ? section.origin() : section.origin_of(kListenerSocketTable, key, i);
-      const auto [other, is_new] = taken.emplace(addresses[i], Taker{&section, origin});
+          key.empty() ? section.origin()
+                      : section.origin_of(table, key, &table == &kListenerTlsTable ? 0 : i);
+      const auto [other, is_new] = taken.emplace(addresses[i], Taker{listener.get(), origin});
       // A section that repeats itself was told so when it was bound.
-      if (is_new || other->second.section == &section) continue;
-      section.report(
-          errors_, kListenerSocketTable, key,
-          other->second.section->label() + " has the address " + addresses[i].format() + " already",
-          "first: " + section.where(other->second.origin), i);
+      if (is_new || other->second.listener == listener.get()) continue;
+      section.report(errors_, table, key,
+                     other->second.listener->section->label() + " has the address " +
+                         addresses[i].format() + " already",
+                     "first: " + section.where(other->second.origin),
+                     &table == &kListenerTlsTable ? 0 : i);
     }
   }
 }
@@ -192,7 +243,7 @@ void GenerationBuilder::add_routes() {
     compile(*route);
     if (route->conf->listener.empty()) {
       for (const auto& listener : generation_.listeners_) {
-        routes_of_[listener.get()].push_back(route.get());
+        if (listener->redirects_to == nullptr) routes_of_[listener.get()].push_back(route.get());
       }
     }
     for (size_t i = 0; i < route->conf->listener.size(); ++i) {

@@ -57,6 +57,9 @@ class GenerationBuilder {
   void find_canaries();
   void add_upstream_action(Route& route);
   void add_listeners();
+  void add_listener(const ConfigSection& section);
+  void add_redirect(const Listener& listener);
+  std::unique_ptr<Route> make_fallback(Listener& listener);
   void check_sockets();
   void add_routes();
   void compile(Route& route);

@@ -57,7 +57,8 @@ H1Session::H1Session(ClientConnection&& connection, Buffer already_read)
     : connection_(std::move(connection)),
       worker_(connection_.worker()),
       stream_(connection_.stream()),
-      expect_h2_(connection_.acceptor()->listener->conf->http2),
+      // Over TLS it would have been agreed on (ALPN).
+      expect_h2_(connection_.acceptor()->listener->conf->http2 && stream_.tls() == nullptr),
       drain_(connection_.acceptor()->closed || worker_.draining()),
       in_(std::move(already_read)) {
   worker_.add_session(*this);

@@ -76,6 +76,8 @@ namespace gatehouse {
   X(kUpstreamExcess, "upstream_excess", 502, "The upstream sent more than it announced.")         \
   X(kUpstreamHeadTooLarge, "upstream_head_too_large", 502,                                        \
     "The head of the upstream's response is larger than allowed.")                                \
+  X(kTooEarly, "too_early", 425,                                                                  \
+    "The request came before the handshake was over, and must not be repeated.")                  \
   X(kRateLimited, "rate_limited", 429, "A rate limit has no room for the request.")               \
   X(kConcurrencyLimited, "concurrency_limited", 429,                                              \
     "A limit on concurrent requests has no room for the request.")                                \

@@ -7,7 +7,9 @@
 
 #include "core/config.h"
 #include "core/metrics.h"
+#include "core/sockets.h"
 #include "http/h2_conf.h"
+#include "http/listener_tls.h"
 #include "http/module.h"
 #include "http/route_conf.h"
 #include "http/upstream_split.h"
@@ -41,6 +43,10 @@ struct Listener {
   const ListenerConf* conf = nullptr;
   const H2Conf* h2 = nullptr;
   const ConfigSection* section = nullptr;
+  std::vector<SocketAddress> addresses;
+  std::unique_ptr<ListenerTls> tls;  // null: clients speak without it
+  // The TLS listener whose redirect_http this is; null otherwise.
+  const Listener* redirects_to = nullptr;
   std::vector<Hook> identify;
   std::unique_ptr<Route> fallback;  // hooks for requests that match no route
   std::unique_ptr<Router> router;   // over the routes of this listener

@@ -6,6 +6,8 @@
 
 #include "core/config_errors.h"
 #include "core/format.h"
+#include "core/tls_peer.h"
+#include "http/client_connection.h"
 #include "http/cookie.h"
 #include "http/exchange.h"
 #include "http/route.h"
@@ -127,6 +129,43 @@ void append_status(const Exchange& exchange, TextBuffer& out) {
   const uint16_t status = exchange.response.status != 0 ? exchange.response.status
                                                         : reason_info(exchange.reason).status;
   if (status != 0) append_number(status, out);
+}
+
+void append_tls(VariableId id, const Exchange& exchange, TextBuffer& out) {
+  const TlsLayer* tls =
+      exchange.connection != nullptr ? exchange.connection->stream().tls() : nullptr;
+  if (tls == nullptr) return;
+  const auto append_peer = [&](TlsPeerFact fact) { append_text(out, tls_peer_text(*tls, fact)); };
+  switch (id) {
+    case VariableId::kTlsVersion:
+      return append_text(out, tls->version());
+    case VariableId::kTlsCipher:
+      return append_text(out, tls->cipher());
+    case VariableId::kTlsServerName:
+      return append_text(out, tls->server_name());
+    case VariableId::kTlsProtocol:
+      return append_text(out, tls->alpn());
+    case VariableId::kTlsResumed:
+      return append_text(out, tls->resumed() ? "yes" : "no");
+    case VariableId::kTlsEarlyData:
+      return append_text(out, exchange.early_data ? "1" : "");
+    case VariableId::kTlsClientVerified:
+      return append_text(out, tls_peer_has_certificate(*tls) ? "yes" : "no");
+    case VariableId::kTlsClientSubject:
+      return append_peer(TlsPeerFact::kSubject);
+    case VariableId::kTlsClientIssuer:
+      return append_peer(TlsPeerFact::kIssuer);
+    case VariableId::kTlsClientSerial:
+      return append_peer(TlsPeerFact::kSerial);
+    case VariableId::kTlsClientFingerprint:
+      return append_peer(TlsPeerFact::kFingerprint);
+    case VariableId::kTlsClientSan:
+      return append_peer(TlsPeerFact::kNames);
+    case VariableId::kTlsClientNotAfter:
+      return append_peer(TlsPeerFact::kNotAfter);
+    default:
+      return;
+  }
 }
 
 bool takes_name(VariableId id) {
@@ -286,6 +325,21 @@ void append_variable(const Variable& variable, const Exchange& exchange, TextBuf
       append_text(out, {clock.combined, clock.combined_size});
       break;
     }
+    case VariableId::kTlsVersion:
+    case VariableId::kTlsCipher:
+    case VariableId::kTlsServerName:
+    case VariableId::kTlsProtocol:
+    case VariableId::kTlsResumed:
+    case VariableId::kTlsEarlyData:
+    case VariableId::kTlsClientVerified:
+    case VariableId::kTlsClientSubject:
+    case VariableId::kTlsClientIssuer:
+    case VariableId::kTlsClientSerial:
+    case VariableId::kTlsClientFingerprint:
+    case VariableId::kTlsClientSan:
+    case VariableId::kTlsClientNotAfter:
+      append_tls(variable.id, exchange, out);
+      break;
     case VariableId::kHeader:
       append_field(request.fields, variable, out);
       break;

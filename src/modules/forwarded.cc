@@ -128,7 +128,7 @@ Verdict identify(Exchange& exchange, const void*) {
     exchange.peer_trusted = true;
     exchange.client_address = walk_forwarded_for(fields, trusted, exchange.peer);
     const Field* proto = fields.find(FieldId::kXForwardedProto);
-    exchange.client_https = proto != nullptr && equal_ignoring_case(proto->value, "https");
+    if (proto != nullptr) exchange.client_https = equal_ignoring_case(proto->value, "https");
   } else if (fields.has_any(kAnyClaim)) {
     for (const FieldId claim : kClaims) fields.drop(claim);
   }

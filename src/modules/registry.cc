@@ -20,6 +20,9 @@ const Module* const kModules[] = {
 #ifndef GATEHOUSE_WITHOUT_LIMIT
     &kLimitModule,
 #endif
+#ifndef GATEHOUSE_WITHOUT_HSTS
+    &kHstsModule,
+#endif
 #ifndef GATEHOUSE_WITHOUT_COMPRESS
     &kCompressModule,
 #endif

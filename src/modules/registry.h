@@ -14,6 +14,7 @@ extern const Module kForwardedModule;
 extern const Module kRequestIdModule;
 extern const Module kSheddingModule;
 extern const Module kLimitModule;
+extern const Module kHstsModule;
 extern const Module kCompressModule;
 extern const Module kReplyModule;
 extern const Module kRedirectModule;

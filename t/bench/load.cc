@@ -10,13 +10,19 @@
 // Guarantees: only complete responses with status 200 and the declared length count as requests;
 // whatever else happens is counted under its own name and the harness refuses the round. Ends by
 // itself: after its window, or when nothing has arrived for five seconds. Leaves out chunked
-// responses (the upstream declares a length, and a proxy has to keep it), TLS and pipelining.
+// responses (the upstream declares a length, and a proxy has to keep it) and pipelining.
 //
 // Usage: load --port=N [--connections=64] [--seconds=S --warmup=S | --requests=N] [--close]
-//             [--path=/128 | --paths=FILE] [--sources=K] [--pid=P ...]
+//             [--path=/128 | --paths=FILE] [--sources=K] [--tls [--resume]] [--pid=P ...]
+// With --tls (1.3, X25519, the server's certificate not verified beyond its signature) each
+// connection shakes hands anew; with --resume it goes on with the newest session, and a handshake
+// that does not is counted as "full".
 // FILE has "HOST PATH" lines, asked for in turn. With --close each request has its own connection.
 // --sources spreads the clients' addresses over 127.0.0.1 .. 127.0.0.K, K <= 250.
 // Output: one JSON object on one line.
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 
 #include <algorithm>
 #include <array>
@@ -42,6 +48,8 @@ struct Options {
   double warmup = 0.3;
   uint64_t requests = 0;
   bool close = false;
+  bool tls = false;
+  bool resume = false;
   std::string path = "/128";
   std::string paths;
   uint32_t sources = 1;
@@ -87,6 +95,8 @@ class Histogram {
 struct Connection {
   int fd = -1;
   bool connecting = false;
+  bool shaking = false;  // the TLS handshake is under way
+  SSL* ssl = nullptr;
   bool busy = false;        // a request is out
   uint64_t started_ns = 0;  // of the request, or of connect() with --close
   uint64_t body_left = 0;
@@ -101,6 +111,7 @@ struct Counts {
   uint64_t broken = 0;  // ended inside or before a response, or not readable as one
   uint64_t connect_errors = 0;
   uint64_t reconnects = 0;  // closed by the proxy between two requests
+  uint64_t full = 0;        // handshakes that resumed no session, after the first window began
 };
 
 class Load {
@@ -110,6 +121,9 @@ class Load {
 
  private:
   void build_requests();
+  void prepare_tls();
+  void shake_hands(Connection& c);
+  ssize_t receive(Connection& c, char* into, size_t size);
   void open(Connection& c);
   void reopen(Connection& c);
   void send_next(Connection& c);
@@ -127,6 +141,8 @@ class Load {
   uint32_t next_source_ = 0;
   uint64_t issued_ = 0;
   int epoll_ = -1;
+  SSL_CTX* tls_ = nullptr;
+  SSL_SESSION* session_ = nullptr;
   std::vector<std::unique_ptr<Connection>> connections_;
   Counts counts_;
   Histogram latency_;
@@ -157,6 +173,59 @@ void Load::build_requests() {
   }
 }
 
+void Load::prepare_tls() {
+  tls_ = SSL_CTX_new(TLS_client_method());
+  SSL_CTX_set_min_proto_version(tls_, TLS1_3_VERSION);
+  SSL_CTX_set1_groups_list(tls_, "X25519");
+  SSL_CTX_set_mode(tls_, SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_read_ahead(tls_, 1);
+  SSL_CTX_set_app_data(tls_, this);
+  if (!options_.resume) return;
+  SSL_CTX_set_session_cache_mode(tls_, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_sess_set_new_cb(tls_, [](SSL* ssl, SSL_SESSION* session) {
+    auto* load = static_cast<Load*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+    SSL_SESSION_free(load->session_);
+    load->session_ = session;
+    return 1;
+  });
+}
+
+void Load::shake_hands(Connection& c) {
+  if (c.ssl == nullptr) {
+    c.ssl = SSL_new(tls_);
+    SSL_set_fd(c.ssl, c.fd);
+    SSL_set_connect_state(c.ssl);
+    if (session_ != nullptr) SSL_set_session(c.ssl, session_);
+  }
+  const int result = SSL_do_handshake(c.ssl);
+  if (result == 1) {
+    c.shaking = false;
+    if (SSL_session_reused(c.ssl) == 0 && window_start_ns_ != 0) ++counts_.full;
+    send_next(c);
+    return;
+  }
+  if (SSL_get_error(c.ssl, result) == SSL_ERROR_WANT_READ) return;
+  ERR_clear_error();
+  ++counts_.connect_errors;
+  reopen(c);
+}
+
+// As recv(), for either kind of connection.
+ssize_t Load::receive(Connection& c, char* into, size_t size) {
+  if (c.ssl == nullptr) {
+    return c.in_body ? recv(c.fd, nullptr, static_cast<size_t>(c.body_left), MSG_TRUNC)
+                     : recv(c.fd, into, size, 0);
+  }
+  const int n =
+      SSL_read(c.ssl, into, static_cast<int>(c.in_body ? std::min(size, c.body_left) : size));
+  if (n > 0) return n;
+  const int error = SSL_get_error(c.ssl, n);
+  ERR_clear_error();
+  if (error == SSL_ERROR_ZERO_RETURN) return 0;
+  errno = error == SSL_ERROR_WANT_READ ? EAGAIN : EPROTO;
+  return -1;
+}
+
 void Load::open(Connection& c) {
   c.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (c.fd < 0) die("socket");
@@ -179,6 +248,11 @@ void Load::open(Connection& c) {
 }
 
 void Load::reopen(Connection& c) {
+  if (c.ssl != nullptr) {
+    // Not for the session's sake, which must stay resumable: nothing is sent.
+    SSL_set_shutdown(c.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(c.ssl);
+  }
   close(c.fd);
   c = Connection{};
   open(c);
@@ -193,7 +267,8 @@ void Load::send_next(Connection& c) {
   if (++next_request_ == requests_.size()) next_request_ = 0;
   if (!options_.close) c.started_ns = now_ns();
   c.busy = true;
-  const ssize_t n = send(c.fd, r.data(), r.size(), MSG_NOSIGNAL);
+  const ssize_t n = c.ssl != nullptr ? SSL_write(c.ssl, r.data(), static_cast<int>(r.size()))
+                                     : send(c.fd, r.data(), r.size(), MSG_NOSIGNAL);
   if (n != static_cast<ssize_t>(r.size())) {
     ++counts_.broken;
     --issued_;
@@ -202,6 +277,10 @@ void Load::send_next(Connection& c) {
 }
 
 void Load::on_event(Connection& c, uint32_t events) {
+  if (c.shaking) {
+    shake_hands(c);
+    return;
+  }
   if (!c.connecting) {
     on_readable(c);
     return;
@@ -216,13 +295,17 @@ void Load::on_event(Connection& c, uint32_t events) {
   e.events = EPOLLIN;
   e.data.ptr = &c;
   if (epoll_ctl(epoll_, EPOLL_CTL_MOD, c.fd, &e) < 0) die("epoll_ctl");
-  send_next(c);
+  c.shaking = options_.tls;
+  if (c.shaking) {
+    shake_hands(c);
+  } else {
+    send_next(c);
+  }
 }
 
 void Load::on_readable(Connection& c) {
   static char buffer[kReadSize];
-  const ssize_t n = c.in_body ? recv(c.fd, nullptr, static_cast<size_t>(c.body_left), MSG_TRUNC)
-                              : recv(c.fd, buffer, sizeof buffer, 0);
+  const ssize_t n = receive(c, buffer, sizeof buffer);
   if (n < 0 && errno == EAGAIN) return;
   if (n <= 0) {
     if (c.busy) {
@@ -237,13 +320,19 @@ void Load::on_readable(Connection& c) {
   counts_.bytes += static_cast<uint64_t>(n);
   if (c.in_body) {
     c.body_left -= static_cast<uint64_t>(n);
-    if (c.body_left == 0) finish(c);
+    if (c.body_left == 0) {
+      finish(c);
+    } else if (c.ssl != nullptr && SSL_has_pending(c.ssl) != 0) {
+      on_readable(c);
+    }
     return;
   }
   if (!take(c, buffer, static_cast<size_t>(n))) {
     ++counts_.broken;
     --issued_;
     reopen(c);
+  } else if (c.ssl != nullptr && c.in_body && SSL_has_pending(c.ssl) != 0) {
+    on_readable(c);
   }
 }
 
@@ -318,6 +407,7 @@ void Load::begin_window() {
 
 int Load::run() {
   build_requests();
+  if (options_.tls) prepare_tls();
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   if (epoll_ < 0) die("epoll_create1");
   for (size_t i = 0; i < options_.connections; ++i) {
@@ -359,7 +449,7 @@ void Load::print() const {
   std::printf(
       "{\"requests\":%llu,\"seconds\":%.6f,\"cpu_seconds\":%.9f,\"bytes\":%llu,"
       "\"bad_status\":%llu,\"broken\":%llu,\"connect_errors\":%llu,\"reconnects\":%llu,"
-      "\"p50_us\":%.1f,\"p99_us\":%.1f,\"load_cpu_seconds\":%.3f}\n",
+      "\"full_handshakes\":%llu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"load_cpu_seconds\":%.3f}\n",
       static_cast<unsigned long long>(counts_.requests),
       static_cast<double>(window_end_ns_ - window_start_ns_) / 1e9,
       static_cast<double>(cpu_end_ns_ - cpu_start_ns_) / 1e9,
@@ -367,7 +457,8 @@ void Load::print() const {
       static_cast<unsigned long long>(counts_.bad_status),
       static_cast<unsigned long long>(counts_.broken),
       static_cast<unsigned long long>(counts_.connect_errors),
-      static_cast<unsigned long long>(counts_.reconnects), latency_.quantile_us(0.5),
+      static_cast<unsigned long long>(counts_.reconnects),
+      static_cast<unsigned long long>(counts_.full), latency_.quantile_us(0.5),
       latency_.quantile_us(0.99),
       static_cast<double>(own.tv_sec) + static_cast<double>(own.tv_nsec) / 1e9);
 }
@@ -394,6 +485,10 @@ bool parse(Options& o, const char* a) {
     o.pids.push_back(static_cast<pid_t>(std::atoi(i)));
   } else if (std::string_view{a} == "--close") {
     o.close = true;
+  } else if (std::string_view{a} == "--tls") {
+    o.tls = true;
+  } else if (std::string_view{a} == "--resume") {
+    o.resume = true;
   } else {
     return false;
   }

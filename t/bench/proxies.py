@@ -18,6 +18,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ BUILD = os.path.join(_BUILD, "bench")
 DEFAULT_GATEHOUSE = os.environ.get("GATEHOUSE", os.path.join(_BUILD, "gatehouse"))
 PROXY_CORE, LOAD_CORE = 0, 1
 PROGRAMS = ("load", "upstream", "forwarder")
-PACKAGES = {"nginx": "nginx", "haproxy": "haproxy", "strace": "strace", "valgrind": "valgrind"}
+PACKAGES = {"nginx": "nginx", "haproxy": "haproxy", "strace": "strace", "valgrind": "valgrind", "openssl": "openssl"}
 START_SECONDS = 20
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -50,8 +51,9 @@ def build_programs():
         newest = max(os.path.getmtime(source), os.path.getmtime(header))
         if os.path.exists(target) and os.path.getmtime(target) > newest:
             continue
+        libraries = ["-lssl", "-lcrypto"] if name == "load" else []
         subprocess.run([os.environ.get("CXX", "g++"), "-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror",
-                        "-o", target, source], check=True)
+                        "-o", target, source, *libraries], check=True)
 
 
 def find_program(name):
@@ -88,6 +90,29 @@ def free_port():
                 _ports_given.add(port)
                 return port
     raise BenchError("no free port found")
+
+
+def open_connection(port, tls=False):
+    sock = socket.create_connection(("127.0.0.1", port), 2)
+    if not tls:
+        return sock
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(sock)
+
+
+def make_certificate(directory):
+    """A self-signed ECDSA P-256 certificate: (path of the certificate, of the key, of both)."""
+    paths = [os.path.join(directory, name) for name in ("cert.pem", "key.pem", "both.pem")]
+    subprocess.run([find_program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=bench.example", "-days", "2",
+                    "-addext", "subjectAltName=DNS:bench.example", "-keyout", paths[1],
+                    "-out", paths[0]], check=True, capture_output=True)
+    with open(paths[2], "w") as both:
+        for path in paths[:2]:
+            with open(path) as part:
+                both.write(part.read())
+    return paths
 
 
 # --- processes ----------------------------------------------------------------------------------
@@ -146,6 +171,7 @@ def memory_bytes(pids):
 
 class Process:
     """One program of the stage with its descendants, its log and its port."""
+    tls = False
 
     def __init__(self, name, command, core, directory, port=None):
         self.name, self.core, self.directory, self.port = name, core, directory, port
@@ -173,7 +199,7 @@ class Process:
             if self.popen.poll() is not None:
                 raise BenchError(f"{self.name} ended with {self.popen.returncode}: {self.tail()}")
             with contextlib.suppress(OSError), \
-                    socket.create_connection(("127.0.0.1", self.port), 2) as s:
+                    open_connection(self.port, self.tls) as s:
                 s.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                 if s.recv(65536).startswith(b"HTTP/1.1 200"):
                     return time.monotonic() - start
@@ -270,23 +296,30 @@ class Stage:
             return self._start(name, command, PROXY_CORE, directory)
         port = free_port()
         access_log = os.path.join(directory, "access.log") if log else None
+        tls = name.endswith("-tls")
+        if tls:
+            make_certificate(directory)
         if kind == "gatehouse":
             if not os.access(self.gatehouse, os.X_OK):
                 raise BenchError(f"{self.gatehouse} is missing: run make first, or name another with "
                                  "--gatehouse, or leave it out with --only")
             path = write(directory, "gatehouse.conf",
-                         gatehouse_config(directory, port, upstream_port, access_log, variant, config))
+                         gatehouse_config(directory, port, upstream_port, access_log, variant, config)
+                         .replace("{directory}", directory))
             command = [self.gatehouse, "--foreground", "-c", path]
         elif kind == "nginx":
             path = write(directory, "nginx.conf",
-                         nginx_config(directory, port, upstream_port, access_log, variant, config))
+                         nginx_config(directory, port, upstream_port, access_log, variant, config)
+                         .replace("{directory}", directory)
+                         .replace("backlog=4096", "ssl backlog=4096" if tls else "backlog=4096"))
             command = [find_program("nginx"), "-p", directory, "-c", path, "-e", "stderr"]
         else:
-            path = write(directory, "haproxy.cfg", haproxy_config(port, upstream_port, log, variant))
+            path = write(directory, "haproxy.cfg", haproxy_config(port, upstream_port, log, variant)
+                         .replace("{directory}", directory))
             command = [find_program("haproxy"), "-db", "-f", path]
             access_log = os.path.join(directory, "output") if log else None
         p = self._start(name, [*prefix, *command], PROXY_CORE, directory, port)
-        p.config, p.access_log = path, access_log
+        p.config, p.access_log, p.tls = path, access_log, tls
         return p
 
 
@@ -328,6 +361,14 @@ PROXIES = {
     "haproxy-64k": ("haproxy", "tune.bufsize 65536"),
     "haproxy-splice": ("haproxy", "option splice-response"),
     "forwarder": ("forwarder", ""),
+    # With TLS; {directory} is the proxy's, with cert.pem, key.pem and both.pem.
+    "gatehouse-tls": ("gatehouse", {"listener": "tls = on", "sections":
+                                    "[certificate bench]\ncertificate = {directory}/cert.pem\n"
+                                    "key = {directory}/key.pem\n"}),
+    "nginx-tls": ("nginx", "ssl_certificate {directory}/cert.pem; ssl_certificate_key {directory}/key.pem; "
+                           "ssl_protocols TLSv1.2 TLSv1.3; ssl_session_timeout 1h; ssl_session_tickets on; "
+                           "ssl_buffer_size 16k;"),
+    "haproxy-tls": ("haproxy", "bind ssl crt {directory}/both.pem alpn http/1.1"),
 }
 
 
@@ -341,6 +382,7 @@ pid_file = {directory}/gatehouse.pid
 control = {directory}/control.sock
 [listener bench]
 address = 127.0.0.1:{port}
+{variant.get("listener", "")}
 {log}[upstream app]
 target = http://127.0.0.1:{upstream_port}
 {variant.get("upstream", "")}
@@ -393,7 +435,7 @@ http {{
 def haproxy_config(port, upstream_port, log, variant):
     # HAProxy writes each log line by itself: it has no buffered file log (a ring's backing file is a
     # dump of memory, not a log). Its figure with the log on is that of one write per request.
-    place = variant.split()[0] if variant.startswith(("option", "frontend")) else "global"
+    place = variant.split()[0] if variant.startswith(("option", "frontend", "bind")) else "global"
     return f"""\
 global
   nbthread 1
@@ -413,7 +455,7 @@ defaults
   timeout server 600s
   timeout http-keep-alive 600s
 frontend bench
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} backlog 4096 {variant[5:] if place == "bind" else ""}
   {variant.partition(chr(10))[2] if place == "frontend" else ""}
   default_backend app
 backend app

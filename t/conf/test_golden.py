@@ -49,6 +49,7 @@ def certificate_files(tmp_path_factory):
         leaf.write(folder, kind)
         (folder / f"{kind}.ocsp").write_bytes(authority.ocsp(leaf))
     authority.write(folder)
+    (folder / "ca.crl").write_bytes(authority.crl())
     ENVIRONMENT["GOLDEN_FOLDER"] = str(folder)
 
 

@@ -142,6 +142,18 @@ class Authority:
             above = above.parent
         return Identity(builder.sign(self.key, hashes.SHA256()), key, chain)
 
+    def crl(self, revoked=()):
+        """PEM of a revocation list with these leaves on it."""
+        builder = (x509.CertificateRevocationListBuilder().issuer_name(self.name)
+                   .last_update(now() - datetime.timedelta(hours=1))
+                   .next_update(now() + datetime.timedelta(days=7)))
+        for identity in revoked:
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(identity.certificate.serial_number)
+                .revocation_date(now()).build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(PEM)
+
     def ocsp(self, identity, days=7, revoked=False):
         """DER of a response about a leaf of this authority."""
         status = ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD

@@ -1,4 +1,5 @@
-// The memory of libnghttp2's sessions: malloc, but for one block.
+// The memory of libnghttp2's sessions: the free lists of the thread (core/frame_pool.h), since each
+// request takes some ten small blocks and gives them back; and one block that is shared.
 //
 // Each session has a buffer of 16 KiB in which it puts frames together. Its content means something
 // only while nghttp2_session_mem_send runs and until what that has returned was copied, if every

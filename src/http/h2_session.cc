@@ -261,6 +261,7 @@ Task<void> H2Session::write_out() {
         co_return;
       }
     }
+    drop_sent();
     // Whose last bytes have left is finished now, and who waited for room goes on.
     const bool woke = due_ != nullptr;
     wake_due();
@@ -275,6 +276,20 @@ Task<void> H2Session::write_out() {
     stream.watch_unsent();
   }
   end_if_over();
+}
+
+// Keeps on the list only those that still have something to send.
+void H2Session::drop_sent() {
+  H2Stream** at = &unsent_;
+  while (*at != nullptr) {
+    H2Stream& stream = **at;
+    if (stream.unsent() != 0) {
+      at = &stream.next_unsent_;
+      continue;
+    }
+    *at = stream.next_unsent_;
+    stream.unsent_listed_ = false;
+  }
 }
 
 void H2Session::collect() {

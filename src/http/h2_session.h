@@ -105,6 +105,7 @@ class H2Session final : public Session {
   void wake_due();
   // Takes frames from libnghttp2 into out_, as many as there are or fit.
   void collect();
+  void drop_sent();
   void end_if_over();
   // The connection is gone, or cannot be used any more.
   void fail_connection(Reason why);

@@ -229,7 +229,7 @@ void a_file_that_changes_once_is_read_again(void**) {
 void a_file_that_keeps_changing_is_refused(void**) {
   int reads = 0;
   g_before_read = [&] {
-    if (++reads < 100) write_file("a.pem", std::string(20'000 + static_cast<size_t>(reads), 'd'));
+    if (++reads < 100) write_file("a.pem", std::string(20'000 - static_cast<size_t>(reads), 'd'));
   };
   const CertificatePlan plan = plan_of("a.pem", "a.key");
   Result<CertificateReader> reader = CertificateReader::start(plan);

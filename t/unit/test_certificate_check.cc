@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "expect_text.h"
 #include "made_certificates.h"
 
 namespace {
 
+using gatehouse::expect;
 using gatehouse::LoadedCertificates;
 using gatehouse::Result;
 
@@ -83,7 +85,7 @@ Test(certificate_check, every_error_has_its_line_and_all_are_said) {
       "this kind (ecdsa) already\n"
       "    expected: one of each kind; others in a section of their own\n"
       "x.conf:14: [certificate fine] key = gone.key: cannot open it: No such file or directory\n";
-  cr_assert_str_eq(errors_of(files).c_str(), expected.c_str());
+  expect(errors_of(files), expected);
 }
 
 Test(certificate_check, keys_that_clients_do_not_take_are_refused) {
@@ -114,7 +116,7 @@ Test(certificate_check, keys_come_in_every_form_but_behind_a_passphrase) {
   files.add({"ec", {{ec.pem, "text before\r\n" + traditional}}, {}, {}});
   files.add({"rsa", {{rsa.pem, made::text_of(rsa_out.get())}}, {}, {}});
   files.add({"one_file", {{ec.key_pem + ec.pem, ec.key_pem + ec.pem}}, {}, {}});
-  cr_assert_str_eq(errors_of(files).c_str(), "none");
+  expect(errors_of(files), "none");
 
   char passphrase[] = "secret";
   const gatehouse::BioOwner closed(BIO_new(BIO_s_mem()));
@@ -150,14 +152,14 @@ Test(certificate_check, what_is_doubtful_is_a_warning) {
       "x.conf:1: [certificate old] certificate = old0.pem: it has expired, at 20"));
   cr_assert(warnings[1].starts_with(
       "x.conf:3: [certificate early] certificate = early0.pem: it is not valid before 20"));
-  cr_assert_str_eq(warnings[2].c_str(),
-                   "x.conf:5: [certificate disorder] certificate = disorder0.pem: the certificate "
-                   "number 2 in it is not the issuer of the one before it");
-  cr_assert_str_eq(
-      warnings[3].c_str(),
+  expect(warnings[2],
+         "x.conf:5: [certificate disorder] certificate = disorder0.pem: the certificate "
+         "number 2 in it is not the issuer of the one before it");
+  expect(
+      warnings[3],
       "x.conf:12: [certificate names] names = b.test: the certificate is not made for this name");
-  cr_assert_str_eq(
-      warnings[4].c_str(),
+  expect(
+      warnings[4],
       "x.conf:13: [certificate names] names = *.test: the certificate is not made for this name");
 }
 
@@ -167,7 +169,7 @@ Test(certificate_check, warnings_do_not_flood) {
   for (int i = 0; i < 50; ++i) files.add("c" + std::to_string(i), old);
   const std::vector<std::string> warnings = warnings_of(files);
   cr_assert_eq(warnings.size(), 21);
-  cr_assert_str_eq(warnings.back().c_str(), "… and 30 more warnings");
+  expect(warnings.back(), "… and 30 more warnings");
 }
 
 Test(certificate_check, an_ocsp_response_goes_to_the_certificate_it_is_about) {
@@ -187,9 +189,9 @@ Test(certificate_check, an_ocsp_response_goes_to_the_certificate_it_is_about) {
 
   made::Collection wrong;
   wrong.add({"a", {{ec.pem, ec.key_pem}}, {}, {about_rsa}});
-  cr_assert_str_eq(errors_of(wrong).c_str(),
-                   "x.conf:3: [certificate a] ocsp = a0.ocsp: it is about another certificate\n"
-                   "    expected: a response about a certificate of this section\n");
+  expect(errors_of(wrong),
+         "x.conf:3: [certificate a] ocsp = a0.ocsp: it is about another certificate\n"
+         "    expected: a response about a certificate of this section\n");
   made::Collection none;
   none.add({"a", {{ec.pem, ec.key_pem}}, {}, {ec.pem}});
   cr_assert(errors_of(none).find("it is no OCSP response") != std::string::npos);

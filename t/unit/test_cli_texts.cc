@@ -196,9 +196,9 @@ Test(cli_texts, certificates_and_what_is_left_of_them) {
         {{"name", "client"}, {"names", json::array()}, {"entries", {{{"kind", "ed25519"}}}}}}}};
   expect(certificate_text(answer, now),
          "CERTIFICATE  KIND     EXPIRES                  IN        OCSP  SHA-256           NAMES\n"
-         "main         ecdsa    2026-12-18 12:26:40 UTC  30 d 2 h  yes   aaaaaaaaaaaaaaaa  a.test "
+         "main         ecdsa    2026-12-18 13:06:40 UTC  30 d 2 h  yes   aaaaaaaaaaaaaaaa  a.test "
          "b.test c.test +2\n"
-         "             rsa      2026-11-18 10:26:39 UTC  expired   -     bbbbbbbbbbbbbbbb\n"
+         "             rsa      2026-11-18 11:06:39 UTC  expired   -     bbbbbbbbbbbbbbbb\n"
          "client       ed25519  1970-01-01 00:00:00 UTC  expired   -                       -\n");
   expect(certificate_text(json::object(), now), "there is no certificate\n");
 }

@@ -28,6 +28,57 @@ void put(std::string& out, const BundleTable& at, const std::vector<T>& table) {
 
 }  // namespace
 
+Result<CertificateBundleView> CertificateBundleView::map(int fd) {
+  Result<SealedView> view = SealedView::map(fd, kCertificateBundleMax);
+  if (!view) return Error{"the certificates: " + view.error().message};
+  CertificateBundleView bundle;
+  bundle.view_ = std::move(*view);
+  if (!bundle.open()) return Error{"the certificates' bundle is malformed"};
+  return bundle;
+}
+
+template <typename T>
+bool CertificateBundleView::find_table(const BundleTable& table, const T*& at) const {
+  const std::string_view bytes = view_.bytes();
+  if (table.at % alignof(T) != 0 || table.at > bytes.size() ||
+      table.count > (bytes.size() - table.at) / sizeof(T)) {
+    return false;
+  }
+  at = reinterpret_cast<const T*>(bytes.data() + table.at);
+  return true;
+}
+
+bool CertificateBundleView::open() {
+  const std::string_view bytes = view_.bytes();
+  if (bytes.size() < sizeof(header_)) return false;
+  std::memcpy(&header_, bytes.data(), sizeof(header_));
+  return header_.magic == kBundleMagic && header_.size == bytes.size() &&
+         find_table(header_.certificates, certificates_) && find_table(header_.entries, entries_) &&
+         find_table(header_.names, names_) && find_table(header_.slots, slots_) &&
+         find_table(header_.links, links_) && std::has_single_bit(header_.slots.count);
+}
+
+std::string_view CertificateBundleView::text(const BundleRange& range) const {
+  const std::string_view bytes = view_.bytes();
+  if (range.at > bytes.size() || range.size > bytes.size() - range.at) return {};
+  return bytes.substr(range.at, range.size);
+}
+
+std::optional<uint32_t> CertificateBundleView::find(const CertificateScope& scope,
+                                                    std::string_view name) const {
+  uint32_t next = slots_[bundle_hash(name) & (header_.slots.count - 1)];
+  while (next != 0 && next <= header_.names.count) {
+    const BundleName& known = names_[next - 1];
+    if (text(known.text) == name && scope.has(known.certificate) &&
+        known.certificate < header_.certificates.count) {
+      return known.certificate;
+    }
+    if (known.next <= next) break;
+    next = known.next;
+  }
+  return std::nullopt;
+}
+
 BundleRange CertificateBundleWriter::keep(std::string_view bytes) {
   const BundleRange range{static_cast<uint32_t>(bytes_.size()),
                           static_cast<uint32_t>(bytes.size())};
@@ -81,6 +132,38 @@ void CertificateBundleWriter::add_name(std::string_view server_name) {
   name.certificate = static_cast<uint32_t>(certificates_.size() - 1);
   names_.push_back(name);
   ++certificates_.back().names;
+}
+
+void CertificateBundleWriter::set_source(const BundleDigest& source, int64_t good_from,
+                                         int64_t good_until) {
+  certificates_.back().source = source;
+  certificates_.back().good_from = good_from;
+  certificates_.back().good_until = good_until;
+}
+
+void CertificateBundleWriter::copy_section(const CertificateBundleView& from, uint32_t number) {
+  const BundleCertificate& section = *from.certificate(number);
+  add_section(from.text(section.name));
+  set_source(section.source, section.good_from, section.good_until);
+  from.each_name(number, [this](std::string_view name) { add_name(name); });
+  from.each_entry(number, [&](uint32_t entry) {
+    const BundleEntry& record = *from.entry(entry);
+    Entry copy;
+    copy.kind = static_cast<KeyKind>(record.kind);
+    copy.not_before = record.not_before;
+    copy.not_after = record.not_after;
+    copy.fingerprint = from.text(record.fingerprint);
+    copy.serial = from.text(record.serial);
+    copy.subject = from.text(record.subject);
+    copy.issuer = from.text(record.issuer);
+    copy.leaf = from.text(record.leaf);
+    copy.key = from.text(record.key);
+    copy.ocsp = from.text(record.ocsp);
+    from.each_link(record,
+                   [&](const BundleRange& link) { copy.chain.emplace_back(from.text(link)); });
+    add_entry(copy);
+    OPENSSL_cleanse(copy.key.data(), copy.key.size());
+  });
 }
 
 Result<std::string> CertificateBundleWriter::finish(uint32_t edition) {

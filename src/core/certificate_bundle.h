@@ -20,11 +20,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/certificates.h"
+#include "core/sealed_bytes.h"
 
 namespace gatehouse {
 
@@ -49,10 +51,17 @@ struct BundleHeader {
 };
 inline constexpr std::array<char, 8> kBundleMagic = {'G', 'A', 'T', 'E', 'C', 'R', 'T', '1'};
 
+using BundleDigest = std::array<uint8_t, 32>;
+
 struct BundleCertificate {
   BundleRange name;
   uint32_t first_entry = 0, entries = 0;
   uint32_t first_name = 0, names = 0;
+  // Of all that the section was made from (SHA-256), and when it may be taken over as it is where
+  // that is the same: in [good_from, good_until), in seconds since 1970; never, where it was warned
+  // of.
+  BundleDigest source{};
+  int64_t good_from = 0, good_until = 0;
 };
 
 struct BundleEntry {
@@ -86,6 +95,63 @@ constexpr uint64_t add_section_hash(uint64_t hash, std::string_view name) {
   return bundle_hash("\n", bundle_hash(name, hash));
 }
 
+// A bundle where it is mapped. What is out of its bounds is empty, or not there.
+class CertificateBundleView {
+ public:
+  // Fails where it is not sealed, or its tables are not within it.
+  static Result<CertificateBundleView> map(int fd);
+
+  const BundleHeader& header() const { return header_; }
+  std::string_view text(const BundleRange& range) const;
+  // Null where there are not so many.
+  const BundleCertificate* certificate(uint32_t number) const {
+    return number < header_.certificates.count ? &certificates_[number] : nullptr;
+  }
+  const BundleEntry* entry(uint32_t number) const {
+    return number < header_.entries.count ? &entries_[number] : nullptr;
+  }
+  // Calls visit(number) for the entries of a section, visit(text) for its names, and visit(range)
+  // for the chain of an entry.
+  template <typename Visit>
+  void each_entry(uint32_t certificate_number, Visit visit) const {
+    const BundleCertificate* section = certificate(certificate_number);
+    if (section == nullptr) return;
+    each(section->first_entry, section->entries, header_.entries.count, visit);
+  }
+  template <typename Visit>
+  void each_name(uint32_t certificate_number, Visit visit) const {
+    const BundleCertificate* section = certificate(certificate_number);
+    if (section == nullptr) return;
+    each(section->first_name, section->names, header_.names.count,
+         [&](uint32_t i) { visit(text(names_[i].text)); });
+  }
+  template <typename Visit>
+  void each_link(const BundleEntry& of, Visit visit) const {
+    each(of.first_link, of.links, header_.links.count, [&](uint32_t i) { visit(links_[i]); });
+  }
+  // The first section of the scope that has exactly this name, in lower case.
+  std::optional<uint32_t> find(const CertificateScope& scope, std::string_view name) const;
+
+ private:
+  bool open();
+  template <typename T>
+  bool find_table(const BundleTable& table, const T*& at) const;
+  template <typename Visit>
+  static void each(uint32_t first, uint32_t count, uint32_t all, Visit visit) {
+    for (uint64_t i = first; i < uint64_t{first} + count && i < all; ++i) {
+      visit(static_cast<uint32_t>(i));
+    }
+  }
+
+  SealedView view_;
+  BundleHeader header_;
+  const BundleCertificate* certificates_ = nullptr;
+  const BundleEntry* entries_ = nullptr;
+  const BundleName* names_ = nullptr;
+  const uint32_t* slots_ = nullptr;
+  const BundleRange* links_ = nullptr;
+};
+
 // Collects what the check has found, and writes it.
 class CertificateBundleWriter {
  public:
@@ -101,6 +167,9 @@ class CertificateBundleWriter {
   // To the section that was added last.
   void add_entry(const Entry& entry);
   void add_name(std::string_view server_name);  // lower case
+  void set_source(const BundleDigest& source, int64_t good_from, int64_t good_until);
+  // Adds a section as it is in an edition before.
+  void copy_section(const CertificateBundleView& from, uint32_t number);
 
   // Fails where it would be larger than kCertificateBundleMax.
   Result<std::string> finish(uint32_t edition);

@@ -10,12 +10,13 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 
-#include "core/certificate_bundle.h"
 #include "core/certificate_conf.h"
 #include "core/certificate_key.h"
 #include "core/certificate_ocsp.h"
@@ -25,6 +26,8 @@
 
 namespace gatehouse {
 namespace {
+
+using DigestOwner = std::unique_ptr<EVP_MD_CTX, OpensslFree<&EVP_MD_CTX_free>>;
 
 constexpr int kRsaBitsMin = 2048;
 // Warnings that are kept; more would not be read.
@@ -85,7 +88,13 @@ Result<KeyKind> kind_of(const EVP_PKEY* key) {
 
 class Checker {
  public:
-  Checker(const CertificateTexts& texts, int64_t now) : texts_(texts), now_(now) {}
+  Checker(const CertificateTexts& texts, int64_t now, const CertificateBundleView* before)
+      : texts_(texts), now_(now), before_(before) {
+    for (uint32_t number = 0; before != nullptr && number < before->header().certificates.count;
+         ++number) {
+      sections_before_.emplace(before->text(before->certificate(number)->name), number);
+    }
+  }
 
   void check(const PlannedCertificate& planned);
   CertificateVerdict finish(uint32_t edition);
@@ -96,6 +105,10 @@ class Checker {
     CertificateBundleWriter::Entry entry;
   };
 
+  // None where a file could not be read.
+  std::optional<BundleDigest> digest_of(const PlannedCertificate& planned) const;
+  bool take_over(const PlannedCertificate& planned, const std::optional<BundleDigest>& source);
+  void check_anew(const PlannedCertificate& planned, const std::optional<BundleDigest>& source);
   void error(const PlannedValue& at, std::string_view key, std::string problem,
              std::string expected = {});
   void warn(const PlannedValue& at, std::string_view key, std::string_view problem);
@@ -113,6 +126,9 @@ class Checker {
 
   const CertificateTexts& texts_;
   const int64_t now_;
+  const CertificateBundleView* before_;
+  std::unordered_map<std::string_view, uint32_t> sections_before_;
+  int64_t good_until_ = 0;  // of the section that is being checked
   size_t next_file_ = 0;
   std::string section_;
   CertificateVerdict verdict_;
@@ -263,6 +279,7 @@ void Checker::add_ocsp(const PlannedCertificate::File& file, size_t index,
   for (Pair& pair : pairs) {
     const OcspFacts::Single* single = facts->about(*pair.leaf);
     if (single == nullptr) continue;
+    if (single->next_update != 0) good_until_ = std::min(good_until_, single->next_update);
     if (single->revoked) warn(file.value, "ocsp", "it says that the certificate is revoked");
     if (single->next_update != 0 && single->next_update <= now_) {
       warn(file.value, "ocsp", "it is too old since " + utc_text(single->next_update));
@@ -308,8 +325,54 @@ void Checker::add_names(const PlannedCertificate& planned, const std::vector<Pai
   for (const std::string& name : in_leaves) bundle_.add_name(name);
 }
 
+// With the sizes, so that no two sections that differ have the same.
+std::optional<BundleDigest> Checker::digest_of(const PlannedCertificate& planned) const {
+  const DigestOwner context(EVP_MD_CTX_new());
+  bool done = context != nullptr && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1;
+  const auto add = [&](std::string_view text) {
+    const uint64_t size = text.size();
+    done = done && EVP_DigestUpdate(context.get(), &size, sizeof(size)) == 1 &&
+           EVP_DigestUpdate(context.get(), text.data(), text.size()) == 1;
+  };
+  const size_t pairs = planned.certificates.size();
+  const size_t end = next_file_ + pairs + planned.keys.size() + planned.ocsp.size();
+  for (size_t file = next_file_; file < end; ++file) {
+    if (!texts_.readable(file)) return std::nullopt;
+    add(texts_.text(file));
+  }
+  add(std::to_string(pairs));
+  for (const PlannedValue& name : planned.names) add(name.text);
+  BundleDigest digest{};
+  if (!done || EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) != 1) return std::nullopt;
+  return digest;
+}
+
+bool Checker::take_over(const PlannedCertificate& planned,
+                        const std::optional<BundleDigest>& source) {
+  const auto known = sections_before_.find(planned.name);
+  if (known == sections_before_.end() || !source) return false;
+  const BundleCertificate& section = *before_->certificate(known->second);
+  if (section.source != *source || now_ < section.good_from || now_ >= section.good_until) {
+    return false;
+  }
+  bundle_.copy_section(*before_, known->second);
+  return true;
+}
+
 void Checker::check(const PlannedCertificate& planned) {
+  const std::optional<BundleDigest> source = digest_of(planned);
+  if (take_over(planned, source)) {
+    next_file_ += planned.certificates.size() + planned.keys.size() + planned.ocsp.size();
+  } else {
+    check_anew(planned, source);
+  }
+}
+
+void Checker::check_anew(const PlannedCertificate& planned,
+                         const std::optional<BundleDigest>& source) {
   section_ = fmt::format("[certificate {}]", planned.name);
+  good_until_ = INT64_MAX;
+  const size_t warnings = verdict_.warnings.size() + warnings_left_out_;
   const size_t certificates = next_file_;
   const size_t keys = certificates + planned.certificates.size();
   const size_t ocsp = keys + planned.keys.size();
@@ -338,10 +401,15 @@ void Checker::check(const PlannedCertificate& planned) {
   });
   bundle_.add_section(planned.name);
   add_names(planned, pairs);
+  int64_t good_from = 0;
   for (Pair& pair : pairs) {
+    good_from = std::max(good_from, pair.entry.not_before);
+    good_until_ = std::min(good_until_, pair.entry.not_after);
     bundle_.add_entry(pair.entry);
     OPENSSL_cleanse(pair.entry.key.data(), pair.entry.key.size());
   }
+  const bool doubtful = verdict_.warnings.size() + warnings_left_out_ != warnings;
+  if (source && !doubtful) bundle_.set_source(*source, good_from, good_until_);
 }
 
 CertificateVerdict Checker::finish(uint32_t edition) {
@@ -361,7 +429,8 @@ CertificateVerdict Checker::finish(uint32_t edition) {
 }  // namespace
 
 CertificateVerdict check_certificates(const CertificatePlan& plan, const CertificateTexts& texts,
-                                      uint32_t edition, int64_t now) {
+                                      uint32_t edition, int64_t now,
+                                      const CertificateBundleView* before) {
   size_t files = 0;
   visit_certificate_files(plan, [&files](const PlannedCertificate::File&) { ++files; });
   if (files != texts.size()) {
@@ -369,7 +438,7 @@ CertificateVerdict check_certificates(const CertificatePlan& plan, const Certifi
     verdict.errors.add({{}, "", "", "", "", "other files were read than the plan names", ""});
     return verdict;
   }
-  Checker checker(texts, now);
+  Checker checker(texts, now, before);
   for (const PlannedCertificate& planned : plan) checker.check(planned);
   return checker.finish(edition);
 }

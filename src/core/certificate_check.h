@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "core/certificate_bundle.h"
 #include "core/certificate_files.h"
 #include "core/certificate_plan.h"
 #include "core/config_errors.h"
@@ -30,8 +31,11 @@ struct CertificateVerdict {
   std::string bundle;                 // where there is no error; see core/certificate_bundle.h
 };
 
-// `texts`: what was read for `plan`. `now`: seconds since 1970.
+// `texts`: what was read for `plan`. `now`: seconds since 1970. `before`: the edition before, or
+// null. A section whose files are byte by byte what they were then is taken over as it is, so that
+// one new certificate among ten thousand does not have all of them parsed.
 CertificateVerdict check_certificates(const CertificatePlan& plan, const CertificateTexts& texts,
-                                      uint32_t edition, int64_t now);
+                                      uint32_t edition, int64_t now,
+                                      const CertificateBundleView* before = nullptr);
 
 }  // namespace gatehouse

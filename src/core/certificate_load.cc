@@ -45,13 +45,19 @@ Result<UniqueFd> new_bundle() {
 
 // Checks what was read, writes the bundle where nothing is wrong. Gives errors and warnings,
 // packed.
-std::string check(const CertificatePlan& plan, int texts_fd, int bundle_fd, uint32_t edition) {
+std::string check(const CertificatePlan& plan, int texts_fd, int bundle_fd, uint32_t edition,
+                  int before_fd) {
   const Result<CertificateTexts> texts = CertificateTexts::open(texts_fd);
   std::string errors;
   std::vector<std::string> warnings;
   if (texts) {
-    CertificateVerdict verdict =
-        check_certificates(plan, *texts, edition, wall_clock_us() / 1'000'000);
+    std::optional<CertificateBundleView> before;
+    if (before_fd >= 0) {
+      Result<CertificateBundleView> mapped = CertificateBundleView::map(before_fd);
+      if (mapped) before = std::move(*mapped);
+    }
+    CertificateVerdict verdict = check_certificates(
+        plan, *texts, edition, wall_clock_us() / 1'000'000, before ? &*before : nullptr);
     errors = verdict.errors.text();
     warnings = std::move(verdict.warnings);
     if (errors.empty()) {
@@ -96,7 +102,7 @@ Result<LoadedCertificates> load_certificates(const CertificatePlan& plan, uint32
   if (!texts) return texts.error();
   Result<UniqueFd> bundle = new_bundle();
   if (!bundle) return bundle.error();
-  const std::string result = check(plan, texts->get(), bundle->get(), edition);
+  const std::string result = check(plan, texts->get(), bundle->get(), edition, -1);
   return take_checked(result, std::move(*bundle));
 }
 
@@ -130,9 +136,11 @@ Result<void> CertificateLoad::start_child(Moment now) {
   bundle_ = std::move(*bundle);
   const int from = texts->get();
   const int to = bundle_.get();
+  const int before = before_ ? before_->fd.get() : -1;
   Result<ChildTask> child = ChildTask::start(
-      "certificate checker", run_as_, {from, to}, std::min(limits_.deadline, now + limits_.check),
-      [this, from, to] { return check(plan_, from, to, edition_); });
+      "certificate checker", run_as_, {from, to, before},
+      std::min(limits_.deadline, now + limits_.check),
+      [this, from, to, before] { return check(plan_, from, to, edition_, before); });
   if (!child) return child.error();
   child_.emplace(std::move(*child));
   reader_.reset();

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/certificate_files.h"
@@ -46,9 +47,14 @@ class CertificateLoad {
     Duration check{};   // for the child
     Moment deadline{};  // for all of it
   };
-  // `plan` outlives it.
-  CertificateLoad(const CertificatePlan& plan, const RunAs& run_as, uint32_t edition, Limits limits)
-      : plan_(plan), run_as_(run_as), edition_(edition), limits_(limits) {}
+  // `plan` outlives it. `before`: what serves, or null; see check_certificates().
+  CertificateLoad(const CertificatePlan& plan, const RunAs& run_as, uint32_t edition, Limits limits,
+                  CertificateBundlePtr before)
+      : plan_(plan),
+        run_as_(run_as),
+        edition_(edition),
+        limits_(limits),
+        before_(std::move(before)) {}
   CertificateLoad(const CertificateLoad&) = delete;
   CertificateLoad& operator=(const CertificateLoad&) = delete;
 
@@ -65,6 +71,7 @@ class CertificateLoad {
   const RunAs run_as_;
   const uint32_t edition_;
   const Limits limits_;
+  const CertificateBundlePtr before_;
   std::optional<CertificateReader> reader_;
   UniqueFd bundle_;  // written by the child
   std::optional<ChildTask> child_;

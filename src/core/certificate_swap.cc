@@ -91,9 +91,9 @@ void CertificateSwap::begin(Moment now) {
   deadline_ = now + plan.reload_timeout;
   if (plan.certificates.empty()) return fail("the configuration has no [certificate]");
   step_ = Step::kLoading;
-  load_ = std::make_unique<CertificateLoad>(plan.certificates, generation_->run_as,
-                                            supervisor_.new_edition(),
-                                            CertificateLoad::Limits{plan.check_timeout, deadline_});
+  load_ = std::make_unique<CertificateLoad>(
+      plan.certificates, generation_->run_as, supervisor_.new_edition(),
+      CertificateLoad::Limits{plan.check_timeout, deadline_}, supervisor_.certificates());
 }
 
 void CertificateSwap::on_loaded(Result<LoadedCertificates> loaded) {

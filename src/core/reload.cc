@@ -211,7 +211,8 @@ void Reload::load_certificates(Moment now) {
   const MasterGenerationPtr current = parts_.supervisor.current();
   certificates_ = std::make_unique<CertificateLoad>(
       answer_.plan.certificates, current->run_as, parts_.supervisor.new_edition(),
-      CertificateLoad::Limits{current->plan.check_timeout, deadline_});
+      CertificateLoad::Limits{current->plan.check_timeout, deadline_},
+      parts_.supervisor.certificates());
 }
 
 void Reload::on_certificates(Result<LoadedCertificates> loaded, Moment now) {

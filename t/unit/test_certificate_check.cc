@@ -5,17 +5,27 @@
 #include <criterion/criterion.h>
 #include <openssl/ocsp.h>
 
+#include <ctime>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/sealed_bytes.h"
 #include "expect_text.h"
 #include "made_certificates.h"
 
 namespace {
 
+using gatehouse::CertificateBundleView;
+using gatehouse::CertificateReader;
+using gatehouse::CertificateTexts;
+using gatehouse::CertificateVerdict;
+using gatehouse::check_certificates;
 using gatehouse::expect;
 using gatehouse::LoadedCertificates;
 using gatehouse::Result;
+using gatehouse::UniqueFd;
 
 std::string errors_of(const made::Collection& files) {
   const Result<LoadedCertificates> loaded = files.load();
@@ -49,6 +59,20 @@ std::string ocsp(const made::Identity& about, const made::Identity& issuer,
   OCSP_CERTID_free(id);
   OCSP_BASICRESP_free(basic);
   return bytes;
+}
+
+using Before = std::optional<CertificateBundleView>;
+
+CertificateVerdict check(made::Collection& files, const Before& before, int64_t now) {
+  Result<CertificateReader> reader = CertificateReader::start(files.plan());
+  cr_assert(reader->read_until(gatehouse::Moment{INT64_MAX}).ok());
+  const Result<UniqueFd> fd = reader->seal();
+  const Result<CertificateTexts> texts = CertificateTexts::open(fd->get());
+  return check_certificates(files.plan(), *texts, 1, now, before ? &*before : nullptr);
+}
+
+Before view_of(const std::string& bundle) {
+  return std::move(*CertificateBundleView::map(gatehouse::seal_bytes("test", bundle)->get()));
 }
 
 }  // namespace
@@ -211,4 +235,62 @@ Test(certificate_check, a_refused_load_leaves_no_bundle_and_an_empty_plan_wants_
   made::Collection files;
   const Result<LoadedCertificates> loaded = files.load();
   cr_assert(loaded.ok() && loaded->bundle == nullptr && loaded->warnings.empty());
+}
+
+Test(certificate_check, what_has_not_changed_is_taken_over_and_makes_the_same_bundle) {
+  const int64_t now = time(nullptr);
+  const made::Identity root = made::identity({.subject = "root"});
+  const made::Identity one = made::identity({.names = {"one.test", "*.one.test"}, .issuer = &root});
+  const made::Identity two = made::identity({.names = {"two.test"}, .issuer = &root});
+  const made::Identity rsa =
+      made::identity({.names = {"two.test"}, .kind = made::Kind::kRsa, .issuer = &root});
+  made::Collection files;
+  files.add({"one", {{one.pem + root.pem, one.key_pem}}, {}, {ocsp(one, root)}});
+  files.add({"two",
+             {{two.pem + root.pem, two.key_pem}, {rsa.pem + root.pem, rsa.key_pem}},
+             {"two.test"},
+             {}});
+  const std::string bundle = check(files, {}, now).bundle;
+  cr_assert(!bundle.empty());
+  const Before before = view_of(bundle);
+  cr_assert(check(files, before, now).bundle == bundle);
+  for (uint32_t number : {0u, 1u}) {
+    const gatehouse::BundleCertificate& section = *before->certificate(number);
+    cr_assert(section.good_from <= now && section.good_until > now);
+  }
+  // Until the OCSP response is too old, and the certificates are.
+  cr_assert(before->certificate(0)->good_until < before->certificate(1)->good_until);
+  cr_assert_eq(check(files, before, now + 8 * 86400).warnings.size(), 1);
+  cr_assert_eq(check(files, before, now + 100 * 86400).warnings.size(), 4);
+  cr_assert_eq(check(files, before, now - 2 * 86400).warnings.size(), 3);
+}
+
+Test(certificate_check, what_has_changed_in_any_way_is_looked_at_anew) {
+  const int64_t now = time(nullptr);
+  const made::Identity one = made::identity({.names = {"one.test"}});
+  const made::Identity other = made::identity({.names = {"one.test"}});
+  made::Collection files;
+  files.add("a", one);
+  const Before before = view_of(check(files, {}, now).bundle);
+  made::Collection key;
+  key.add({"a", {{one.pem, other.key_pem}}, {}, {}});
+  cr_assert_eq(check(key, before, now).errors.count(), 1);
+  made::Collection certificate;
+  certificate.add("a", other);
+  const CertificateVerdict changed = check(certificate, before, now);
+  cr_assert(changed.errors.empty() && changed.bundle == check(certificate, {}, now).bundle);
+  cr_assert(changed.bundle.find(one.key_pem) == std::string::npos);
+  made::Collection names;
+  names.add({"a", {{one.pem, one.key_pem}}, {"elsewhere.test"}, {}});
+  const CertificateVerdict named = check(names, before, now);
+  cr_assert_eq(named.warnings.size(), 1);
+  // What was warned of is warned of again.
+  cr_assert_eq(check(names, view_of(named.bundle), now).warnings.size(), 1);
+  made::Collection broken;
+  broken.add("a", one);
+  broken.plan()[0].keys[0].path += ".gone";
+  cr_assert_eq(check(broken, before, now).errors.count(), 1);
+  made::Collection renamed;
+  renamed.add("b", one);
+  cr_assert(check(renamed, before, now).bundle == check(renamed, {}, now).bundle);
 }

@@ -60,7 +60,8 @@ void HealthChecker::set(const std::string& upstream, const HealthCheck& check,
     const bool is_new = target == nullptr;
     if (is_new) target = std::make_unique<Target>();
     const bool moved = !is_new && !(target->what.address == what.address);
-    const bool changed = is_new || moved || !(target->check == check);
+    const bool changed =
+        is_new || moved || !(target->check == check) || target->what.secure != what.secure;
     target->owner = this;
     target->what = what;
     target->check = check;
@@ -130,7 +131,7 @@ void HealthChecker::begin(Target& target) {
   ++under_way_;
   target.begun = loop_.now();
   target.probe = probes_.start(target.check, target.what.address, target.what.host,
-                               [this, &target](const ProbeOutcome& outcome) {
+                               target.what.secure, [this, &target](const ProbeOutcome& outcome) {
                                  target.probe = 0;
                                  --under_way_;
                                  answered(target, outcome);

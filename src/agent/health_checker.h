@@ -46,7 +46,8 @@ bool note_answer(HealthRecord& record, const HealthCheck& check, bool good);
 struct CheckedTarget {
   std::string name;  // in the traffic table: "users/10.0.0.1:8080"
   SocketAddress address;
-  std::string host;  // for the Host field
+  std::string host;     // for the Host field
+  bool secure = false;  // https
 };
 
 struct TargetHealth {

@@ -72,6 +72,7 @@ struct HealthProbes::State {
     // HTTP
     CURL* easy = nullptr;
     curl_slist* fields = nullptr;
+    curl_slist* connect_to = nullptr;
     ProbeAnswer answer;
     size_t head_bytes = 0;
     bool enough = false;    // of the body
@@ -85,6 +86,7 @@ struct HealthProbes::State {
         curl_easy_cleanup(easy);
       }
       curl_slist_free_all(fields);
+      curl_slist_free_all(connect_to);
     }
   };
   struct Finished {
@@ -233,12 +235,44 @@ struct HealthProbes::State {
     loop.arm(probe.timer, probe.check.timeout);
   }
 
-  void start_http(Probe& probe, const SocketAddress& address, std::string_view host) {
+  // How an https target is asked: by its name, which it has to prove, at its address.
+  static bool set_tls(Probe& probe, const ProbeTransport& transport, const std::string& to) {
+    CURL* easy = probe.easy;
+    probe.connect_to = curl_slist_append(nullptr, to.c_str());
+    if (probe.connect_to == nullptr) return false;
+    curl_easy_setopt(easy, CURLOPT_CONNECT_TO, probe.connect_to);
+    const long verify = transport.verify ? 1 : 0;
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, verify);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2 * verify);
+    if (transport.authorities.empty()) return true;
+    curl_blob pem{probe.check.transport.authorities.data(), transport.authorities.size(),
+                  CURL_BLOB_NOCOPY};
+    return curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &pem) == CURLE_OK;
+  }
+
+  static long http_version(const ProbeTransport& transport, bool secure) {
+    switch (transport.protocol) {
+      case ProbeTransport::Protocol::kH2:
+        return secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+      case ProbeTransport::Protocol::kAuto:
+        return secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
+      case ProbeTransport::Protocol::kHttp1:
+        break;
+    }
+    return CURL_HTTP_VERSION_1_1;
+  }
+
+  void start_http(Probe& probe, const SocketAddress& address, std::string_view host, bool secure) {
     CURL* easy = probe.easy = curl_easy_init();
     if (easy == nullptr) return finish(probe, {false, "out of memory"});
     const HealthCheck& check = probe.check;
-    const std::string authority = address.is_unix() ? "localhost" : address.format();
-    const std::string url = "http://" + authority + check.path;
+    std::string authority = address.is_unix() ? "localhost" : address.format();
+    const std::string to = "::" + authority;
+    if (secure) {
+      const std::string& named = check.transport.server_name;
+      authority = named.empty() ? std::string(host) : named;
+    }
+    const std::string url = (secure ? "https://" : "http://") + authority + check.path;
     const std::string host_field = "Host: " + (check.host.empty() ? std::string(host) : check.host);
     for (const char* field : {host_field.c_str(), "Connection: close"}) {
       curl_slist* longer = curl_slist_append(probe.fields, field);
@@ -249,10 +283,13 @@ struct HealthProbes::State {
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, probe.problem);
     curl_easy_setopt(easy, CURLOPT_URL, url.c_str());
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, secure ? "https" : "http");
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, http_version(check.transport, secure));
+    if (secure && !set_tls(probe, check.transport, to)) {
+      return finish(probe, {false, "the authorities to believe cannot be read"});
+    }
     curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
     curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
     curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
@@ -297,7 +334,7 @@ HealthProbes::HealthProbes(std::unique_ptr<State> state) : state_(std::move(stat
 HealthProbes::~HealthProbes() = default;
 
 uint64_t HealthProbes::start(const HealthCheck& check, const SocketAddress& address,
-                             std::string_view host, Done done) {
+                             std::string_view host, bool secure, Done done) {
   auto made = std::make_unique<State::Probe>();
   State::Probe& probe = *made;
   const uint64_t number = ++state_->last_number;
@@ -311,7 +348,7 @@ uint64_t HealthProbes::start(const HealthCheck& check, const SocketAddress& addr
   if (check.kind == HealthCheck::Kind::kTcp) {
     state_->start_tcp(probe, at);
   } else {
-    state_->start_http(probe, at, host);
+    state_->start_http(probe, at, host, secure);
   }
   return number;
 }

@@ -2,10 +2,12 @@
 // request whose answer is compared with what is expected.
 //
 // Everything runs on the agent's loop: TCP checks by a socket of their own, HTTP checks by
-// libcurl's multi interface, which is told of readiness and time by the loop. Each check has a
-// connection of its own, that is closed after it. Bounded: the time by the check's timeout, the
-// answer by kHealthBodyMax bytes of body and kHealthHeadMax of head. Leaves out: when to check, and
-// what an answer means for the target (agent/health_checker.h).
+// libcurl's multi interface, which is told of readiness and time by the loop. Targets are spoken to
+// as the workers speak to them, by TLS and HTTP/2 where that is so; but the agent has no keys, and
+// so shows no client certificate. Each check has a connection of its own, that is closed after it.
+// Bounded: the time by the check's timeout, the answer by kHealthBodyMax bytes of body and
+// kHealthHeadMax of head. Leaves out: when to check, and what an answer means for the target
+// (agent/health_checker.h).
 #pragma once
 
 #include <cstdint>
@@ -51,8 +53,9 @@ class HealthProbes {
 
   // Checks once. `address` is the target's; `host` is for the Host field, where the check says
   // none. `done` is called exactly once, in a later step of the loop. Gives a number for cancel().
+  // `secure`: over TLS, where the name to be proven is the host's unless the check has another.
   uint64_t start(const HealthCheck& check, const SocketAddress& address, std::string_view host,
-                 Done done);
+                 bool secure, Done done);
   // Ends it without an answer. Harmless where it has ended.
   void cancel(uint64_t number);
 

@@ -151,7 +151,7 @@ void TrafficDuty::watch(const PlannedUpstream& upstream, const std::vector<Membe
   for (const PlannedTarget& target : upstream.targets) {
     if (target.address.is_none()) continue;
     const std::string host = target.address.is_unix() ? "localhost" : target.text;
-    targets.push_back({upstream.name + "/" + target.text, target.address, host});
+    targets.push_back({upstream.name + "/" + target.text, target.address, host, target.secure});
   }
   for (const Member& member : members) {
     const auto line = std::find_if(
@@ -163,8 +163,10 @@ void TrafficDuty::watch(const PlannedUpstream& upstream, const std::vector<Membe
                              : member.address.is_unix()     ? "localhost"
                                                             : address;
     const bool is_line = member.is_line && line != upstream.targets.end();
+    const bool secure =
+        line != upstream.targets.end() ? line->secure : upstream.health.transport.secure;
     targets.push_back(
-        {upstream.name + "/" + (is_line ? line->text : address), member.address, host});
+        {upstream.name + "/" + (is_line ? line->text : address), member.address, host, secure});
   }
   checker_->set(upstream.name, upstream.health, targets);
 }

@@ -19,6 +19,16 @@ constexpr int64_t kDurationMax = int64_t{1000} * 3600 * 24 * 365;
 constexpr const char* kHealthKinds[] = {"none", "http", "tcp"};
 constexpr const char* kDiscoveryKinds[] = {"none", "dns", "srv", "file", "api"};
 
+constexpr const char* kProtocols[] = {"auto", "http1", "h2"};
+
+Json transport_to_json(const ProbeTransport& transport) {
+  return {{"kind", kProtocols[static_cast<size_t>(transport.protocol)]},
+          {"secure", transport.secure},
+          {"verify", transport.verify},
+          {"authorities", transport.authorities},
+          {"server_name", transport.server_name}};
+}
+
 Json health_to_json(const HealthCheck& check) {
   Json expect = Json::array();
   for (const StatusRange& range : check.expect) expect.push_back({range.low, range.high});
@@ -36,7 +46,8 @@ Json health_to_json(const HealthCheck& check) {
           {"timeout", check.timeout.count()},
           {"jitter", check.jitter},
           {"rise", check.rise},
-          {"fall", check.fall}};
+          {"fall", check.fall},
+          {"transport", transport_to_json(check.transport)}};
 }
 
 [[noreturn]] void refuse(const std::string& what) {
@@ -88,6 +99,21 @@ Kind kind_at(const Json& json, const char* const (&names)[kCount]) {
   refuse("there is no kind " + name);
 }
 
+ProbeTransport transport_from_json(const Json& json) {
+  ProbeTransport transport;
+  transport.protocol = kind_at<ProbeTransport::Protocol>(json, kProtocols);
+  transport.secure = json.at("secure").get<bool>();
+  transport.verify = json.at("verify").get<bool>();
+  transport.authorities = text_at(json, "authorities");
+  transport.server_name = text_at(json, "server_name");
+  for (const char c : transport.server_name) {
+    if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '/' || c == '@') {
+      refuse("a server name that is none");
+    }
+  }
+  return transport;
+}
+
 HealthCheck health_from_json(const Json& json) {
   HealthCheck check;
   check.kind = kind_at<HealthCheck::Kind>(json, kHealthKinds);
@@ -126,6 +152,8 @@ HealthCheck health_from_json(const Json& json) {
   check.jitter = static_cast<uint32_t>(number_at(json, "jitter", 0, 10'000));
   check.rise = static_cast<uint32_t>(number_at(json, "rise", 1, 1000));
   check.fall = static_cast<uint32_t>(number_at(json, "fall", 1, 1000));
+  // A master of the version before sends none.
+  if (json.contains("transport")) check.transport = transport_from_json(json.at("transport"));
   return check;
 }
 
@@ -150,6 +178,7 @@ PlannedUpstream upstream_from_json(const Json& json) {
     target.address = address_at(entry, "address");
     target.last_known = address_at(entry, "last_known");
     target.weight = static_cast<uint32_t>(number_at(entry, "weight", 1, kMemberWeightMax));
+    target.secure = entry.contains("secure") && entry.at("secure").get<bool>();
     upstream.targets.push_back(std::move(target));
   }
   upstream.health = health_from_json(json.at("health"));
@@ -232,7 +261,8 @@ std::string traffic_plan_to_json(const TrafficPlan& plan) {
       targets.push_back({{"text", target.text},
                          {"address", text_of(target.address)},
                          {"last_known", text_of(target.last_known)},
-                         {"weight", target.weight}});
+                         {"weight", target.weight},
+                         {"secure", target.secure}});
     }
     upstreams.push_back({{"name", upstream.name},
                          {"targets", std::move(targets)},

@@ -33,6 +33,17 @@ struct FieldExpectation {
   friend bool operator==(const FieldExpectation&, const FieldExpectation&) = default;
 };
 
+// How the targets of an upstream are spoken to.
+struct ProbeTransport {
+  enum class Protocol : uint8_t { kAuto, kHttp1, kH2 };
+  Protocol protocol = Protocol::kAuto;  // as [upstream] protocol
+  bool secure = false;                  // of targets that no line stands for: https
+  bool verify = true;
+  std::string authorities;  // PEM; empty: the system's
+  std::string server_name;  // empty: the target's own
+  friend bool operator==(const ProbeTransport&, const ProbeTransport&) = default;
+};
+
 // How the agent finds out whether a target is up: [upstream] health.
 struct HealthCheck {
   enum class Kind : uint8_t { kNone, kHttp, kTcp };
@@ -51,6 +62,8 @@ struct HealthCheck {
   uint32_t jitter = 1000;  // of `every`, in hundredths of a percent, either way
   uint32_t rise = 2;       // good answers in a row that bring a target back
   uint32_t fall = 3;       // bad ones that take it away
+  // Not of the key: it comes from the rest of the section.
+  ProbeTransport transport;
   friend bool operator==(const HealthCheck&, const HealthCheck&) = default;
 };
 
@@ -76,6 +89,7 @@ struct PlannedTarget {
   SocketAddress address;     // none: `text` is HOST[:PORT]
   SocketAddress last_known;  // of a name: when the configuration was checked; may be none
   uint32_t weight = 1;
+  bool secure = false;  // https
   friend bool operator==(const PlannedTarget&, const PlannedTarget&) = default;
 };
 

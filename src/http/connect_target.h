@@ -6,15 +6,21 @@
 #include "core/event_loop.h"
 #include "core/sockets.h"
 #include "core/task.h"
+#include "core/tls_layer.h"
 #include "core/units.h"
 #include "http/reason.h"
 #include "http/upstream_connection.h"
 
 namespace gatehouse {
 
-// Sets `connection`, or says why there is none: kUpstreamConnectFailed, kUpstreamConnectTimeout.
-// All references outlive the task.
+// Sets `connection`, or says why there is none: kUpstreamConnectFailed, kUpstreamConnectTimeout,
+// kUpstreamTlsFailed. With `tls` (http/upstream_tls) the handshake is a part of it, and of the
+// time. All references outlive the task.
 Task<Reason> connect_target(EventLoop& loop, TargetState& state, const SocketAddress& address,
-                            Duration patience, std::unique_ptr<UpstreamConnection>& connection);
+                            Duration patience, std::unique_ptr<TlsLayer> tls,
+                            std::unique_ptr<UpstreamConnection>& connection);
+
+// Whether the target has chosen HTTP/2 (RFC 9113 §3.2).
+bool chose_h2(UpstreamConnection& connection);
 
 }  // namespace gatehouse

@@ -14,6 +14,7 @@
 #include "http/health_conf.h"
 #include "http/router.h"
 #include "http/tls_conf.h"
+#include "http/upstream_tls.h"
 
 namespace gatehouse {
 
@@ -113,6 +114,7 @@ Schema make_schema(std::span<const Module* const> modules) {
   schema.add_section("upstream", NameRule::kRequired,
                      "A group of servers that requests are handed to.");
   schema.add_table(&kUpstreamTable);
+  schema.add_table(&kUpstreamTlsTable);
   schema.add_table(&kUpstreamTlsProfileTable);
   schema.add_table(&kUpstreamPolicyTable);
   schema.add_table(&kUpstreamHealthTable);

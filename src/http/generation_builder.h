@@ -13,11 +13,12 @@
 #include "core/resolver.h"
 #include "http/generation.h"
 #include "http/module.h"
+#include "http/target_transport.h"
 
 namespace gatehouse {
 
 inline constexpr std::string_view kUpstreamExpected =
-    "the name of an [upstream] or http://ADDRESS:PORT";
+    "the name of an [upstream], http://ADDRESS:PORT or https://ADDRESS:PORT";
 
 // The second line of an error about a name that nothing has.
 std::string suggest_name(std::string_view name, const std::vector<std::string_view>& names,
@@ -49,6 +50,12 @@ class GenerationBuilder {
   void add_upstreams();
   void add_targets(Upstream& upstream, const std::vector<TargetConf>& targets,
                    const ConfigSection* section, Origin origin);
+  struct TransportPair {
+    std::shared_ptr<const TargetTransport> plain;
+    std::shared_ptr<const TargetTransport> tls;
+  };
+  TransportPair make_transports(const Upstream& upstream, const std::vector<TargetConf>& targets,
+                                const ConfigSection* section, Origin origin);
   void add_policy(Upstream& upstream, const ConfigSection& section);
   void link_fallbacks();
   const Upstream* find_upstream(std::string_view name) const;

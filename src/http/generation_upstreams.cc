@@ -9,6 +9,7 @@
 #include "http/proxy.h"
 #include "http/target_transport.h"
 #include "http/traffic_plan.h"
+#include "http/upstream_tls.h"
 
 namespace gatehouse {
 
@@ -35,7 +36,9 @@ void GenerationBuilder::add_upstreams() {
 
 void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<TargetConf>& targets,
                                     const ConfigSection* section, Origin origin) {
-  upstream.transport = make_transport(*upstream.conf);
+  const TransportPair transports = make_transports(upstream, targets, section, origin);
+  upstream.transport =
+      upstream.conf->discovered_scheme == TargetScheme::kHttps ? transports.tls : transports.plain;
   for (size_t i = 0; i < targets.size(); ++i) {
     const TargetConf& conf = targets[i];
     UpstreamTarget target;
@@ -49,7 +52,9 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
     target.resolved = conf.resolved;
     target.origin = section != nullptr ? section->origin_of(kUpstreamTable, "target", i) : origin;
     target.is_name = !conf.resolved;
-    target.transport = upstream.transport;
+    target.transport = conf.tls ? transports.tls : transports.plain;
+    // Such a generation serves nobody; all the same, nothing secret goes out in the clear.
+    const bool unspeakable = conf.tls && transports.tls == nullptr;
     if (!conf.resolved) {
       upstream.has_members = true;
       const auto found = names_.find(conf.text);
@@ -58,6 +63,7 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
         target.resolved = true;
       }
     }
+    if (unspeakable) target.resolved = false;
     for (const UpstreamTarget& other : upstream.configured.targets) {
       if (other.address_text != target.address_text) continue;
       section->report(errors_, kUpstreamTable, "target",
@@ -66,6 +72,23 @@ void GenerationBuilder::add_targets(Upstream& upstream, const std::vector<Target
     }
     upstream.configured.targets.push_back(std::move(target));
   }
+}
+
+// What is spoken to http and to https targets. `section` is null for the URL of a route.
+GenerationBuilder::TransportPair GenerationBuilder::make_transports(
+    const Upstream& upstream, const std::vector<TargetConf>& targets, const ConfigSection* section,
+    Origin origin) {
+  const UpstreamConf& conf = *upstream.conf;
+  TransportPair pair;
+  pair.plain = make_transport(conf, nullptr);
+  bool secure = conf.discovered_scheme == TargetScheme::kHttps;
+  for (const TargetConf& target : targets) secure = secure || target.tls;
+  if (!secure) return pair;
+  const ConfigSection& settings = section != nullptr ? *section : config().defaults("upstream");
+  const std::shared_ptr<const UpstreamTls> tls =
+      make_upstream_tls(config(), *generation_.source_, settings, origin, errors_);
+  if (tls != nullptr) pair.tls = make_transport(conf, tls);
+  return pair;
 }
 
 void GenerationBuilder::add_policy(Upstream& upstream, const ConfigSection& section) {
@@ -119,18 +142,20 @@ const Upstream* GenerationBuilder::inline_upstream(const ConfigSection& section,
                    "expected: " + std::string(kUpstreamExpected));
     return nullptr;
   }
-  const auto known = inline_upstreams_.find(target->text);
+  const std::string key = ValueType<TargetConf>::format(*target);
+  const auto known = inline_upstreams_.find(key);
   if (known != inline_upstreams_.end()) return known->second;
   auto upstream = std::make_unique<Upstream>();
   upstream->name = target->text;
   upstream->origin = section.origin_of(kRouteTable, "upstream");
   upstream->conf = &config().defaults("upstream").get<UpstreamConf>(kUpstreamTable);
   upstream->is_inline = true;
+  upstream->is_https = target->tls;
   upstream->plain = !upstream->conf->needs_rows();
   add_targets(*upstream, {*target}, nullptr, upstream->origin);
   add_policy(*upstream, config().defaults("upstream"));
   const Upstream* made = upstream.get();
-  inline_upstreams_.emplace(target->text, made);
+  inline_upstreams_.emplace(key, made);
   generation_.upstreams_.push_back(std::move(upstream));
   return made;
 }

@@ -36,22 +36,6 @@ struct H2Codec::Callbacks {
     return static_cast<H2Transfer*>(nghttp2_session_get_stream_user_data(session, stream));
   }
 
-  static int on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* head, void* user) {
-    H2Codec& self = codec(user);
-    const bool useful = head->type == NGHTTP2_HEADERS ||
-                        (head->type == NGHTTP2_DATA &&
-                         (head->length != 0 || (head->flags & NGHTTP2_FLAG_END_STREAM)));
-    if (useful) {
-      self.noise_.note_useful(self.now_);
-      return 0;
-    }
-    if (head->type == NGHTTP2_CONTINUATION || self.noise_.note_noise(self.now_)) return 0;
-    self.peer_failed_ = true;
-    self.problem_ = "too many frames that serve nothing";
-    (void)nghttp2_session_terminate_session(self.session_, NGHTTP2_ENHANCE_YOUR_CALM);
-    return 0;
-  }
-
   static int on_begin_headers(nghttp2_session*, const nghttp2_frame*, void* user) {
     H2Codec& self = codec(user);
     self.block_.clear();
@@ -245,7 +229,6 @@ H2Codec::H2Codec(const H2Limits& limits) : limits_(limits) {
   if (nghttp2_session_callbacks_new(&callbacks) != 0 || nghttp2_option_new(&options) != 0) {
     throw std::bad_alloc();
   }
-  nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, &Callbacks::on_begin_frame);
   nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, &Callbacks::on_begin_headers);
   nghttp2_session_callbacks_set_on_header_callback(callbacks, &Callbacks::on_header);
   nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks,
@@ -283,7 +266,12 @@ H2Codec::~H2Codec() {
 }
 
 bool H2Codec::feed(std::string_view bytes, Moment now) {
-  now_ = now;
+  if (!noise_.note(bytes, now)) {
+    peer_failed_ = true;
+    problem_ = "too many frames that serve nothing";
+    (void)nghttp2_session_terminate_session(session_, NGHTTP2_ENHANCE_YOUR_CALM);
+    return false;
+  }
   const ssize_t read = nghttp2_session_mem_recv(
       session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   if (read < 0) {

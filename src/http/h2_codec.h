@@ -209,7 +209,6 @@ class H2Codec {
   bool broken_ = false;  // libnghttp2 itself has failed: out of memory
   const char* problem_ = "";
   H2Noise noise_;
-  Moment now_;
 
   // Of the field block that is just coming: blocks do not interleave.
   std::string block_;

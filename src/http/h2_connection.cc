@@ -106,6 +106,8 @@ Task<void> H2Connection::read_loop() {
       setup_.cancel();
       pool_.wake();
     }
+    // What the codec has to say belongs to what it has read: it may reset a stream.
+    if (writer_ != nullptr && codec_.wants_write()) frame();
     deliver();
     kick();
     if (!goes_on) co_return;
@@ -117,19 +119,18 @@ Task<void> H2Connection::write_loop() {
   Stream& stream = transport_->stream();
   for (;;) {
     if (codec_.wants_write()) {
-      if (!out_) out_ = Buffer(BufferClass::kBulk);
-      codec_.fill(out_);
+      frame();
       // What was framed here needs no longer be kept by those who sent it.
       deliver();
-      if (!out_.empty()) {
-        const IoResult sent = co_await stream.write(out_.view(), settings_->write_timeout);
-        if (!sent.ok()) {
-          die("the target takes no bytes");
-          co_return;
-        }
-        out_.clear();
-        continue;
+    }
+    if (!out_.empty()) {
+      const IoResult sent = co_await stream.write(out_.view(), settings_->write_timeout);
+      if (!sent.ok()) {
+        die("the target takes no bytes");
+        co_return;
       }
+      out_.clear();
+      continue;
     }
     out_.release();
     if (dead_) co_return;
@@ -140,6 +141,11 @@ Task<void> H2Connection::write_loop() {
     Writable writable(*this);
     co_await writable;
   }
+}
+
+void H2Connection::frame() {
+  if (!out_) out_ = Buffer(BufferClass::kBulk);
+  codec_.fill(out_);
 }
 
 void H2Connection::kick() {

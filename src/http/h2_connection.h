@@ -153,6 +153,7 @@ class H2Connection {
   class Writable;
   Task<void> read_loop();
   Task<void> write_loop();
+  void frame();
   void kick();
   void deliver();
   void look_around();

@@ -5,8 +5,11 @@
 #include <cassert>
 #include <utility>
 
+#include "core/log.h"
 #include "http/connect_target.h"
+#include "http/target_set.h"
 #include "http/upstream_connection.h"
+#include "http/upstream_tls.h"
 
 namespace gatehouse {
 
@@ -27,28 +30,64 @@ void H2Pool::retire() {
 
 // ---- Making one ----
 
-void H2Pool::want(const SocketAddress& address,
-                  const std::shared_ptr<const TargetTransport>& settings) {
+void H2Pool::want(const UpstreamTarget& target, const CertificateHolder& certificates) {
   if (dialling_ || dialled_) return;
   for (const auto& connection : connections_) {
     if (connection->is_warming()) return;
   }
-  dialling_ = dial(address, settings);
+  // The generation is needed for this, and may be gone before the connection is made.
+  std::unique_ptr<TlsLayer> tls;
+  if (target.transport->tls != nullptr) {
+    Result<std::unique_ptr<TlsLayer>> made = make_tls_layer(target, certificates, false);
+    if (!made) {
+      GH_LOG(kError, "target {}: {}", state_.key(), made.error().message);
+      dial_failure_ = Reason::kUpstreamTlsFailed;
+      dialled_ = true;
+      wake();
+      return;
+    }
+    tls = std::move(*made);
+  }
+  dialling_ = dial(target.address, target.transport, std::move(tls));
   dialling_.start();
 }
 
 // Whoever waits is told when this is over, and its frame with it.
-Task<void> H2Pool::dial(SocketAddress address, std::shared_ptr<const TargetTransport> settings) {
+Task<void> H2Pool::dial(SocketAddress address, std::shared_ptr<const TargetTransport> settings,
+                        std::unique_ptr<TlsLayer> tls) {
+  const bool asks = tls != nullptr;
   std::unique_ptr<UpstreamConnection> transport;
-  dial_failure_ =
-      co_await connect_target(loop_, state_, address, settings->connect_timeout, transport);
+  Task<Reason> connecting =
+      connect_target(loop_, state_, address, settings->connect_timeout, std::move(tls), transport);
+  dial_failure_ = co_await connecting;
   if (dial_failure_ == Reason::kNone) {
-    connections_.push_back(
-        std::make_unique<H2Connection>(*this, std::move(transport), std::move(settings)));
-    connections_.back()->start();
+    if (!asks || chose_h2(*transport)) {
+      start(std::move(transport), std::move(settings));
+    } else if (settings->may_speak_http1()) {
+      prefers_http1_ = true;
+      http1_ = std::move(transport);
+    } else {
+      GH_LOG(kWarn, "target {}: it does not speak HTTP/2", state_.key());
+      dial_failure_ = Reason::kUpstreamTlsFailed;
+    }
   }
   dialled_ = true;
   if (!wake_.scheduled()) loop_.defer(wake_);
+}
+
+void H2Pool::start(std::unique_ptr<UpstreamConnection> transport,
+                   std::shared_ptr<const TargetTransport> settings) {
+  prefers_http1_ = false;
+  connections_.push_back(
+      std::make_unique<H2Connection>(*this, std::move(transport), std::move(settings)));
+  connections_.back()->start();
+}
+
+std::unique_ptr<H2Call> H2Pool::adopt(std::unique_ptr<UpstreamConnection> transport,
+                                      std::shared_ptr<const TargetTransport> settings,
+                                      Arena& arena) {
+  start(std::move(transport), std::move(settings));
+  return reserve(arena);
 }
 
 void H2Pool::wake() {
@@ -61,6 +100,9 @@ void H2Pool::on_wake(void* self) {
   if (std::exchange(pool->dialled_, false)) {
     pool->dialling_.cancel();
     why = std::exchange(pool->dial_failure_, Reason::kNone);
+    // Where nobody is left who wanted it, it is closed.
+    std::unique_ptr<UpstreamConnection> made = std::move(pool->http1_);
+    if (pool->first_ != nullptr) pool->first_->connection_ = std::move(made);
   }
   pool->finish_all(why);
 }
@@ -95,7 +137,7 @@ void H2Pool::Wait::await_suspend(std::coroutine_handle<> awaiting) {
   (previous_ != nullptr ? previous_->next_ : pool_.first_) = this;
   pool_.last_ = this;
   pool_.loop_.arm(timer_, timeout_);
-  pool_.want(address_, settings_);
+  pool_.want(target_, certificates_);
 }
 
 void H2Pool::Wait::leave() {

@@ -121,11 +121,10 @@ void Proxy::begin_try(TargetLease&& lease, bool retried) {
   exchange_.set_target(lease_);
   exchange_.times.upstream_started = loop_.now();
   drop_connection();
-  if (target.transport != nullptr && target.transport->may_multiplex()) {
-    // Whatever is left of the one that was dying has no room.
+  if (!retried) connection_ = target.state->take_idle();
+  // What is left of a connection that was dying has no room.
+  if (connection_ == nullptr && may_share(target)) {
     call_ = target.state->h2().reserve(exchange_.arena);
-  } else if (!retried) {
-    connection_ = target.state->take_idle();
   }
   exchange_.target_reused = connection_ != nullptr || (call_ != nullptr && call_->reused());
   answer_begun_ = accepted_bytes_ = reusable_ = unparsed_ = fields_kept_ = request_sent_ = false;
@@ -170,6 +169,7 @@ TryOutcome Proxy::outcome(Reason failure) const {
   switch (failure) {
     case Reason::kUpstreamConnectFailed:
     case Reason::kUpstreamConnectTimeout:
+    case Reason::kUpstreamTlsFailed:
     case Reason::kUpstreamRefused:
       outcome.kind = TryOutcome::Kind::kConnectFailed;
       break;
@@ -198,7 +198,8 @@ Duration Proxy::connect_patience() const {
 
 Task<Reason> Proxy::connect(UpstreamTarget& target,
                             std::unique_ptr<UpstreamConnection>& connection) {
-  return connect_target(loop_, *target.state, target.address, connect_patience(), connection);
+  return connect_target(loop_, *target.state, target.address, connect_patience(), nullptr,
+                        connection);
 }
 
 Reason Proxy::send_failed(const IoResult& result) {

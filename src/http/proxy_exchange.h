@@ -24,6 +24,7 @@
 #include "http/h1_parser.h"
 #include "http/h2_connection.h"
 #include "http/target_choice.h"
+#include "http/target_transport.h"
 #include "http/upstream.h"
 #include "http/upstream_connection.h"
 #include "http/upstream_policy.h"
@@ -99,10 +100,17 @@ class Proxy {
   Task<UploadEnd> upload();
 
   // proxy_h2.cc
+  // Whether the request may go over a connection that others use at the same time. An offer to
+  // switch protocols needs one of its own (RFC 9113 §8.6).
+  bool may_share(const UpstreamTarget& target) const {
+    const TargetTransport* const transport = target.transport.get();
+    if (transport == nullptr || !transport->may_multiplex()) return false;
+    return exchange_.request.facts.upgrade.empty() || !transport->may_speak_http1();
+  }
   // Makes a call on a connection that others share, or a connection of its own.
   Task<Reason> reach(UpstreamTarget& target, std::unique_ptr<UpstreamConnection>& connection,
                      std::unique_ptr<H2Call>& call);
-  bool open_call(H2Call& call, std::string_view authority);
+  bool open_call(const UpstreamTarget& target, H2Call& call, std::string_view authority);
   // True where the target has not looked at the request, and it may be sent again for that.
   bool call_was_refused() const;
   Task<Reason> attempt_call();

@@ -10,11 +10,13 @@
 
 #include "core/log.h"
 #include "http/connect_target.h"
+#include "http/generation.h"
 #include "http/h2_field_lines.h"
 #include "http/h2_pool.h"
 #include "http/proxy.h"
 #include "http/proxy_exchange.h"
 #include "http/route.h"
+#include "http/upstream_tls.h"
 
 namespace gatehouse {
 
@@ -40,25 +42,49 @@ Reason reason_of(H2Transfer::End end) {
 
 Task<Reason> Proxy::reach(UpstreamTarget& target, std::unique_ptr<UpstreamConnection>& connection,
                           std::unique_ptr<H2Call>& call) {
-  (void)connection;
-  H2Pool& pool = target.state->h2();
+  const TargetTransport& transport = *target.transport;
+  const CertificateHolder& certificates = exchange_.generation->certificates();
   const Moment until = loop_.now() + connect_patience();
-  for (;;) {
+  const bool shares = may_share(target);
+  while (shares) {
+    H2Pool& pool = target.state->h2();
     call = pool.reserve(exchange_.arena);
     if (call != nullptr) co_return Reason::kNone;
+    if (pool.target_prefers_http1()) break;
     const auto left = std::chrono::duration_cast<Duration>(until - loop_.now());
     if (left <= Duration::zero()) co_return Reason::kUpstreamConnectTimeout;
-    H2Pool::Wait room(pool, target.address, target.transport, left);
+    H2Pool::Wait room(pool, target, certificates, left);
     const Reason why = co_await room;
     if (why != Reason::kNone) co_return why;
+    connection = room.take_connection();
+    if (connection != nullptr) co_return Reason::kNone;
   }
+  std::unique_ptr<TlsLayer> tls;
+  if (transport.tls != nullptr) {
+    Result<std::unique_ptr<TlsLayer>> made = make_tls_layer(target, certificates, !shares);
+    if (!made) {
+      GH_LOG(kError, "upstream {}, target {}: {}", upstream_.name, target.address_text,
+             made.error().message);
+      co_return Reason::kUpstreamTlsFailed;
+    }
+    tls = std::move(*made);
+  }
+  const auto left =
+      std::max(std::chrono::duration_cast<Duration>(until - loop_.now()), Duration(1));
+  Task<Reason> connecting =
+      connect_target(loop_, *target.state, target.address, left, std::move(tls), connection);
+  const Reason why = co_await connecting;
+  if (why != Reason::kNone || !shares || !chose_h2(*connection)) co_return why;
+  // It has changed its mind since.
+  call = target.state->h2().adopt(std::move(connection), target.transport, exchange_.arena);
+  co_return call != nullptr ? Reason::kNone : Reason::kUpstreamConnectFailed;
 }
 
 // Sends the head of the request.
-bool Proxy::open_call(H2Call& call, std::string_view authority) {
+bool Proxy::open_call(const UpstreamTarget& target, H2Call& call, std::string_view authority) {
   std::string scratch;
   H2FieldLines lines;
-  write_h2_request(exchange_, authority, false, scratch, lines);
+  write_h2_request(exchange_, authority, target.transport->tls != nullptr, scratch, lines);
   return call.open(lines.all(), !exchange_.request.facts.body.empty());
 }
 
@@ -68,7 +94,7 @@ bool Proxy::call_was_refused() const {
 }
 
 Task<Reason> Proxy::attempt_call() {
-  if (!open_call(*call_, request_host())) co_return Reason::kUpstreamRefused;
+  if (!open_call(lease_.target(), *call_, request_host())) co_return Reason::kUpstreamRefused;
   request_sent_ = true;
   const Moment started = loop_.now();
   Duration patience = conf_.response_timeout;
@@ -130,7 +156,10 @@ Task<Reason> Proxy::read_call_head(Duration timeout, Moment started) {
         }
       }
     }
-    if (call_->has_head()) {
+    const H2Transfer::End end = call_->end();
+    const bool no_good =
+        end == H2Transfer::End::kMalformed || end == H2Transfer::End::kHeadTooLarge;
+    if (call_->has_head() && !no_good) {
       answer_begun_ = true;
       const H2Transfer::Head head = call_->head();
       if (!take_lines(head.status, head.lines)) {
@@ -138,7 +167,7 @@ Task<Reason> Proxy::read_call_head(Duration timeout, Moment started) {
       }
       co_return accept_head();
     }
-    if (call_->end() != H2Transfer::End::kOpen) co_return reason_of(call_->end());
+    if (end != H2Transfer::End::kOpen) co_return reason_of(end);
     Duration left = timeout;
     if (timeout != Duration::zero()) {
       left = std::chrono::duration_cast<Duration>(deadline - loop_.now());
@@ -241,7 +270,7 @@ Task<UploadEnd> Proxy::upload_call() {
   ClientSide& client = *exchange_.client;
   const BodyLength& body = exchange_.request.facts.body;
   const bool counted = body.kind == BodyLength::Kind::kLength;
-  if (!open_call(*call_, request_host())) co_return UploadEnd::kUpstreamFailed;
+  if (!open_call(lease_.target(), *call_, request_host())) co_return UploadEnd::kUpstreamFailed;
   if (extra_ && !extra_->kept.empty()) {
     const IoStatus sent = co_await call_->send(extra_->kept, false, nullptr, conf_.write_timeout);
     if (sent != IoStatus::kOk) co_return UploadEnd::kUpstreamFailed;

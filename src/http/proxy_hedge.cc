@@ -43,14 +43,11 @@ Task<Reason> Proxy::wait_for_bytes(Stream& stream, Duration patience) {
 
 Task<Reason> Proxy::ask(HedgedTry& other) {
   UpstreamTarget& target = other.lease.target();
-  const bool shares = target.transport != nullptr && target.transport->may_multiplex();
-  if (shares) {
+  other.connection = target.state->take_idle();
+  if (other.connection == nullptr && may_share(target)) {
     other.call = target.state->h2().reserve(exchange_.arena);
-    other.reused = other.call != nullptr && other.call->reused();
-  } else {
-    other.connection = target.state->take_idle();
-    other.reused = other.connection != nullptr;
   }
+  other.reused = other.connection != nullptr || (other.call != nullptr && other.call->reused());
   if (other.call == nullptr && other.connection == nullptr) {
     Task<Reason> reaching = target.transport != nullptr
                                 ? reach(target, other.connection, other.call)
@@ -62,7 +59,7 @@ Task<Reason> Proxy::ask(HedgedTry& other) {
                                     ? std::string_view(target.host)
                                     : exchange_.request.authority.text;
   if (other.call != nullptr) {
-    if (!open_call(*other.call, host)) co_return Reason::kUpstreamRefused;
+    if (!open_call(target, *other.call, host)) co_return Reason::kUpstreamRefused;
   } else {
     const Buffer head = write_request_head(exchange_, host);
     const IoResult sent =

@@ -20,6 +20,8 @@ bool nothing_was_sent(Reason why) {
     case Reason::kOverloadUpstream:
     case Reason::kUpstreamConnectFailed:
     case Reason::kUpstreamConnectTimeout:
+    case Reason::kUpstreamTlsFailed:
+    case Reason::kUpstreamRefused:
       return true;
     default:
       return false;

@@ -68,6 +68,8 @@ namespace gatehouse {
     "The connection to the upstream could not be made.")                                          \
   X(kUpstreamConnectTimeout, "upstream_connect_timeout", 504,                                     \
     "The connection to the upstream was not made in time.")                                       \
+  X(kUpstreamTlsFailed, "upstream_tls_failed", 502,                                               \
+    "The upstream did not prove who it is, or speaks no TLS that the gateway speaks.")            \
   X(kUpstreamReset, "upstream_reset", 502, "The upstream closed the connection early.")           \
   X(kUpstreamRefused, "upstream_refused", 502, "The upstream refused to look at the request.")    \
   X(kUpstreamTimeout, "upstream_timeout", 504, "The upstream did not answer in time.")            \

@@ -199,8 +199,8 @@ std::string ValueType<RouteUpstream>::format(const RouteUpstream& upstream) {
 }
 
 std::string ValueType<RouteUpstream>::expected() {
-  return "the name of an [upstream] or http://ADDRESS:PORT; or several: users 95%, users_next 5%, "
-         "users_next if header X-Beta: 1";
+  return "the name of an [upstream], http://ADDRESS:PORT or https://ADDRESS:PORT; or several: "
+         "users 95%, users_next 5%, users_next if header X-Beta: 1";
 }
 
 }  // namespace gatehouse

@@ -1,11 +1,19 @@
 // See target_transport.h.
 #include "http/target_transport.h"
 
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "http/upstream_tls.h"
+
 namespace gatehouse {
 
-std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf) {
-  if (conf.protocol != UpstreamProtocol::kH2) return nullptr;
+std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf,
+                                                      std::shared_ptr<const UpstreamTls> tls) {
+  if (tls == nullptr && conf.protocol != UpstreamProtocol::kH2) return nullptr;
   auto transport = std::make_shared<TargetTransport>();
+  transport->tls = std::move(tls);
   transport->protocol = conf.protocol;
   transport->h2.head_max = conf.head_max.count;
   transport->h2.fields_max = conf.fields_max;
@@ -16,7 +24,11 @@ std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf) 
   transport->keepalive_age = conf.keepalive_age;
   transport->keepalive_requests = conf.keepalive_requests;
   transport->keeps_idle = conf.keepalive != 0;
-  transport->key = " h2";
+  transport->key = fmt::format(
+      " {} {} {} {} {} {} {} {} {}{}", ValueType<UpstreamProtocol>::format(conf.protocol),
+      conf.head_max.count, conf.fields_max, conf.h2_window.count, conf.connect_timeout.count(),
+      conf.write_timeout.count(), conf.keepalive_timeout.count(), conf.keepalive_age.count(),
+      conf.keepalive_requests, transport->tls != nullptr ? transport->tls->key : "");
   return transport;
 }
 

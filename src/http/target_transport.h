@@ -15,7 +15,10 @@
 
 namespace gatehouse {
 
+struct UpstreamTls;
+
 struct TargetTransport {
+  std::shared_ptr<const UpstreamTls> tls;  // null: plain
   UpstreamProtocol protocol = UpstreamProtocol::kAuto;
   H2Limits h2;
   Duration connect_timeout{};
@@ -28,10 +31,16 @@ struct TargetTransport {
   std::string key;
 
   // Whether several exchanges may share a connection.
-  bool may_multiplex() const { return protocol == UpstreamProtocol::kH2; }
+  bool may_multiplex() const {
+    return protocol == UpstreamProtocol::kH2 ||
+           (tls != nullptr && protocol == UpstreamProtocol::kAuto);
+  }
+  // Whether it may be that they do not.
+  bool may_speak_http1() const { return protocol != UpstreamProtocol::kH2; }
 };
 
-// What is spoken to this target; null where that is HTTP/1.1 over plain TCP.
-std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf);
+// What is spoken to targets, with or without TLS; null where that is HTTP/1.1 over plain TCP.
+std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf,
+                                                      std::shared_ptr<const UpstreamTls> tls);
 
 }  // namespace gatehouse

@@ -5,9 +5,12 @@
 #include <utility>
 
 #include "core/process_conf.h"
+#include "core/tls_trust.h"
 #include "http/canary_conf.h"
 #include "http/health_conf.h"
+#include "http/target_transport.h"
 #include "http/upstream_conf.h"
+#include "http/upstream_tls.h"
 
 namespace gatehouse {
 namespace {
@@ -16,7 +19,33 @@ bool is_named(const TargetConf& target) {
   return !target.resolved;
 }
 
-PlannedUpstream plan_of(const Upstream& upstream, const Config& config, const NameTable& names) {
+ProbeTransport transport_of(const ConfigSource& source, const ConfigSection& section) {
+  const auto& conf = section.get<UpstreamConf>(kUpstreamTable);
+  const auto& tls = section.get<UpstreamTlsConf>(kUpstreamTlsTable);
+  ProbeTransport transport;
+  switch (conf.protocol) {
+    case UpstreamProtocol::kAuto:
+      break;
+    case UpstreamProtocol::kHttp1:
+      transport.protocol = ProbeTransport::Protocol::kHttp1;
+      break;
+    case UpstreamProtocol::kH2:
+      transport.protocol = ProbeTransport::Protocol::kH2;
+      break;
+  }
+  transport.secure = conf.discovered_scheme == TargetScheme::kHttps;
+  transport.verify = tls.verify;
+  transport.server_name = tls.server_name;
+  if (tls.verify && !tls.ca.empty()) {
+    const Result<std::string_view> pem =
+        source.attachment(tls.ca, section.origin_of(kUpstreamTlsTable, "tls_ca"), kMaxAuthorities);
+    if (pem) transport.authorities = *pem;
+  }
+  return transport;
+}
+
+PlannedUpstream plan_of(const Upstream& upstream, const Config& config, const ConfigSource& source,
+                        const NameTable& names) {
   PlannedUpstream plan;
   plan.name = traffic_name(upstream);
   for (const UpstreamTarget& target : upstream.configured.targets) {
@@ -30,12 +59,14 @@ PlannedUpstream plan_of(const Upstream& upstream, const Config& config, const Na
       planned.last_known = found->second;
     }
     planned.weight = target.weight;
+    planned.secure = target.transport != nullptr && target.transport->tls != nullptr;
     plan.targets.push_back(std::move(planned));
   }
   if (const ConfigSection* section =
           upstream.is_inline ? nullptr : config.find("upstream", upstream.name)) {
     const auto& conf = section->get<UpstreamHealthConf>(kUpstreamHealthTable);
     plan.health = conf.health;
+    plan.health.transport = transport_of(source, *section);
     plan.discover = conf.discover;
   }
   return plan;
@@ -44,7 +75,8 @@ PlannedUpstream plan_of(const Upstream& upstream, const Config& config, const Na
 }  // namespace
 
 std::string traffic_name(const Upstream& upstream) {
-  return upstream.is_inline ? "http://" + upstream.name : upstream.name;
+  if (!upstream.is_inline) return upstream.name;
+  return (upstream.is_https ? "https://" : "http://") + upstream.name;
 }
 
 TrafficPlan traffic_plan_of(const Generation& generation, const NameTable& names) {
@@ -53,7 +85,7 @@ TrafficPlan traffic_plan_of(const Generation& generation, const NameTable& names
       generation.config().sections("gatehouse")[0].get<GatehouseConf>(kGatehouseTable);
   plan.capacity = {conf.discovered_upstreams, conf.discovered_targets};
   for (const auto& upstream : generation.upstreams()) {
-    PlannedUpstream planned = plan_of(*upstream, generation.config(), names);
+    PlannedUpstream planned = plan_of(*upstream, generation.config(), generation.source(), names);
     const bool has_name =
         std::any_of(planned.targets.begin(), planned.targets.end(),
                     [](const PlannedTarget& target) { return target.address.is_none(); });

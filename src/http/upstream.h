@@ -24,6 +24,7 @@ struct Upstream {
   Origin origin;
   const UpstreamConf* conf = nullptr;
   bool is_inline = false;  // made by a route's `upstream = http://…`
+  bool is_https = false;   // by `upstream = https://…`
   // One target of the configuration and nothing that workers share: it has no row in shared memory,
   // and choosing it costs nothing.
   bool plain = false;

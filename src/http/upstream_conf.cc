@@ -16,6 +16,22 @@ using std::chrono::seconds;
 constexpr uint64_t kWeightMax = 1000;
 constexpr uint64_t kConnectionsMax = 1'000'000;
 
+constexpr std::string_view kHttp = "http://";
+constexpr std::string_view kHttps = "https://";
+
+constexpr EnumName<TargetScheme> kSchemeNames[] = {
+    {TargetScheme::kHttp, "http"},
+    {TargetScheme::kHttps, "https"},
+};
+using SchemeValue = EnumValueType<TargetScheme, kSchemeNames>;
+
+constexpr EnumName<UpstreamProtocol> kProtocolNames[] = {
+    {UpstreamProtocol::kAuto, "auto"},
+    {UpstreamProtocol::kHttp1, "http1"},
+    {UpstreamProtocol::kH2, "h2"},
+};
+using ProtocolValue = EnumValueType<UpstreamProtocol, kProtocolNames>;
+
 constexpr Directive kUpstreamDirectives[] = {
     directive<&UpstreamConf::target>(
         "target",
@@ -51,6 +67,11 @@ constexpr Directive kUpstreamDirectives[] = {
         "upstream_keepalive_requests",
         "Requests sent over one connection to a target; 0 means no cap.", "10000",
         expects("a number; 0 means no cap")),
+    directive<&UpstreamConf::discovered_scheme>(
+        "discovered_scheme",
+        "How targets are spoken to that discovery brings from a file or by registration: http or "
+        "https. Those that a name of a target means are spoken to as that target's line says.",
+        "https"),
     directive<&UpstreamConf::protocol>(
         "protocol",
         "What is spoken to the targets: http1, h2 (over http:// without asking, for the targets "
@@ -106,6 +127,11 @@ constexpr Directive kUpstreamDirectives[] = {
         "3f0a91c7e5d24b8860aa", DirectiveFlag::kSecret, DirectiveFlag::kNotInherited),
 };
 
+bool has_port(std::string_view host) {
+  const size_t colon = host.rfind(':');
+  return colon != std::string_view::npos && host.find(']', colon) == std::string_view::npos;
+}
+
 // HOST[:PORT] of letters, digits, '-', '_' and '.'; says what is wrong with anything else. Comes
 // here too: an address whose port is none.
 Result<void> check_host_name(std::string_view text) {
@@ -151,16 +177,18 @@ bool UpstreamConf::needs_rows() const {
 Result<TargetConf> ValueType<TargetConf>::parse(std::string_view text) {
   TargetConf target;
   std::string_view url = take_word(text);
-  constexpr std::string_view kScheme = "http://";
-  if (url.starts_with("https://")) return Error{"https to a target is not supported yet"};
-  if (!url.starts_with(kScheme)) return Error{"a target begins with http://"};
-  url.remove_prefix(kScheme.size());
+  target.tls = url.starts_with(kHttps);
+  if (!target.tls && !url.starts_with(kHttp)) {
+    return Error{"a target begins with http:// or https://"};
+  }
+  url.remove_prefix(target.tls ? kHttps.size() : kHttp.size());
   if (url.ends_with('/')) url.remove_suffix(1);
   if (url.empty()) return Error{"the address is missing"};
   if (url.find('/') != std::string_view::npos && !url.starts_with("unix:")) {
     return Error{"a target has no path"};
   }
-  const Result<SocketAddress> address = SocketAddress::parse(url, uint16_t{80});
+  const uint16_t port = target.tls ? 443 : 80;
+  const Result<SocketAddress> address = SocketAddress::parse(url, port);
   if (address) {
     if (!address->is_unix() && address->port() == 0) return Error{"port 0 cannot be connected to"};
     target.address = *address;
@@ -173,6 +201,8 @@ Result<TargetConf> ValueType<TargetConf>::parse(std::string_view text) {
     target.host = std::string(url);
   }
   target.text = std::string(url);
+  // A name in the text means port 80 to whoever looks it up.
+  if (target.tls && !has_port(url) && !url.starts_with("unix:")) target.text += ":443";
   while (!text.empty()) {
     const std::string_view word = take_word(text);
     if (word == "backup") {
@@ -193,7 +223,7 @@ Result<TargetConf> ValueType<TargetConf>::parse(std::string_view text) {
 }
 
 std::string ValueType<TargetConf>::format(const TargetConf& target) {
-  std::string text = "http://" + target.text;
+  std::string text = std::string(target.tls ? kHttps : kHttp) + target.text;
   if (target.weight != 1) text += " weight " + std::to_string(target.weight);
   if (target.backup) text += " backup";
   if (target.max_connections) {
@@ -202,31 +232,29 @@ std::string ValueType<TargetConf>::format(const TargetConf& target) {
   return text;
 }
 
+Result<TargetScheme> ValueType<TargetScheme>::parse(std::string_view text) {
+  return SchemeValue::parse(text);
+}
+std::string ValueType<TargetScheme>::format(TargetScheme scheme) {
+  return SchemeValue::format(scheme);
+}
+std::string ValueType<TargetScheme>::expected() {
+  return SchemeValue::expected();
+}
+
 Result<UpstreamProtocol> ValueType<UpstreamProtocol>::parse(std::string_view text) {
-  if (text == "auto") return UpstreamProtocol::kAuto;
-  if (text == "http1") return UpstreamProtocol::kHttp1;
-  if (text == "h2") return UpstreamProtocol::kH2;
-  return Error{"not a protocol"};
+  return ProtocolValue::parse(text);
 }
-
 std::string ValueType<UpstreamProtocol>::format(UpstreamProtocol protocol) {
-  switch (protocol) {
-    case UpstreamProtocol::kHttp1:
-      return "http1";
-    case UpstreamProtocol::kH2:
-      return "h2";
-    case UpstreamProtocol::kAuto:
-      break;
-  }
-  return "auto";
+  return ProtocolValue::format(protocol);
 }
-
 std::string ValueType<UpstreamProtocol>::expected() {
-  return "http1, h2 or auto";
+  return ProtocolValue::expected();
 }
 
 std::string ValueType<TargetConf>::expected() {
-  return "http://ADDRESS[:PORT], optionally followed by weight N (1 to 1000), backup and "
+  return "http://ADDRESS[:PORT] or https://ADDRESS[:PORT], optionally followed by weight N (1 to "
+         "1000), backup and "
          "max_connections N";
 }
 

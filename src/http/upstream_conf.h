@@ -14,6 +14,8 @@
 
 namespace gatehouse {
 
+enum class TargetScheme : uint8_t { kHttp, kHttps };
+
 // What is spoken to targets.
 enum class UpstreamProtocol : uint8_t {
   kAuto,  // over TLS what the target prefers of both (ALPN), else HTTP/1.1
@@ -21,10 +23,12 @@ enum class UpstreamProtocol : uint8_t {
   kH2,  // over plain TCP by prior knowledge (RFC 9113 §3.3)
 };
 
-// One server of an upstream: http://ADDRESS:PORT [weight N] [backup] [max_connections N].
+// One server of an upstream: http://ADDRESS:PORT or https://…, [weight N] [backup] [max_connections
+// N].
 struct TargetConf {
+  bool tls = false;  // https://
   SocketAddress address;
-  std::string text;      // as written, without scheme and weight
+  std::string text;      // as written, without scheme and weight; https: with its port
   std::string host;      // what a Host field says
   bool resolved = true;  // false: the name is not an address; down until discovery resolves it
   uint32_t weight = 1;
@@ -44,6 +48,7 @@ struct UpstreamConf {
   Duration keepalive_timeout = std::chrono::seconds(30);
   Duration keepalive_age = std::chrono::hours(1);
   uint32_t keepalive_requests = 10000;
+  TargetScheme discovered_scheme = TargetScheme::kHttp;
   UpstreamProtocol protocol = UpstreamProtocol::kAuto;
   Bytes h2_window = 256_KiB;   // of an answer, that the client has not taken yet
   uint32_t connect_tries = 3;  // targets tried where connecting fails
@@ -65,6 +70,13 @@ template <>
 struct ValueType<TargetConf> {
   static Result<TargetConf> parse(std::string_view text);
   static std::string format(const TargetConf& target);
+  static std::string expected();
+};
+
+template <>
+struct ValueType<TargetScheme> {
+  static Result<TargetScheme> parse(std::string_view text);
+  static std::string format(TargetScheme scheme);
   static std::string expected();
 };
 

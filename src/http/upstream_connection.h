@@ -12,6 +12,7 @@
 #include "core/event_loop.h"
 #include "core/metrics.h"
 #include "core/stream.h"
+#include "core/tls_client.h"
 #include "http/upstream_conf.h"
 
 namespace gatehouse {
@@ -69,6 +70,8 @@ class TargetState {
   uint32_t idle_count() const { return idle_count_; }
 
   SeriesCells& cells() { return cells_; }
+  // What resumes TLS sessions with the target.
+  TlsSessions& tls_sessions() { return tls_sessions_; }
   // "users/127.0.0.1:8080 127.0.0.1:8080": in logs.
   const std::string& key() const { return key_; }
 
@@ -107,6 +110,7 @@ class TargetState {
   uint32_t idle_count_ = 0;
   Duration idle_timeout_{};
   Timer expiry_{&TargetState::on_expiry, this};
+  TlsSessions tls_sessions_;
   std::unique_ptr<H2Pool> h2_;  // null until one is needed
 };
 

@@ -83,7 +83,8 @@ void until(const std::function<bool()>& holds) {
 // What one check of `at` says.
 ProbeOutcome outcome_of(const HealthCheck& check, const SocketAddress& at) {
   std::vector<ProbeOutcome> told;
-  probes->start(check, at, "host", [&told](ProbeOutcome outcome) { told.push_back(outcome); });
+  probes->start(check, at, "host", false,
+                [&told](ProbeOutcome outcome) { told.push_back(outcome); });
   cr_assert(told.empty(), "told before the caller knows the check's number");
   until([&told] { return !told.empty(); });
   return told[0];

@@ -10,7 +10,9 @@
 #include "http/h1_parser.h"
 #include "http/health_conf.h"
 #include "http/router.h"
+#include "http/target_transport.h"
 #include "http/text_template.h"
+#include "http/upstream_tls.h"
 
 namespace gatehouse {
 
@@ -326,6 +328,7 @@ class Explanation {
     }
     for (const UpstreamTarget& target : upstream.configured.targets) {
       std::string text = target.address_text;
+      if (target.transport != nullptr && target.transport->tls != nullptr) text = "https://" + text;
       if (target.weight != 1) text += fmt::format(" weight {}", target.weight);
       if (!target.resolved) text += " (its name is resolved when the gateway starts)";
       report_.add(2, "target", text, place(section, target.origin));
@@ -339,10 +342,15 @@ class Explanation {
     const ConfigSection* own = config.find("upstream", upstream.name);
     const ConfigSection& section =
         upstream.is_inline || own == nullptr ? config.defaults("upstream") : *own;
-    constexpr std::string_view kChoice[] = {
-        "balance", "max_connections", "queue", "queue_timeout", "slow_start", "eject", "panic"};
+    constexpr std::string_view kChoice[] = {"protocol", "balance",       "max_connections",
+                                            "queue",    "queue_timeout", "slow_start",
+                                            "eject",    "panic"};
     for (const std::string_view key : kChoice) {
       add_setting(section, kUpstreamTable, key, upstream.conf);
+    }
+    const auto& tls = section.get<UpstreamTlsConf>(kUpstreamTlsTable);
+    for (const Directive& directive : kUpstreamTlsTable.directives) {
+      add_setting(section, kUpstreamTlsTable, directive.name, &tls);
     }
     const auto& health = section.get<UpstreamHealthConf>(kUpstreamHealthTable);
     for (const Directive& directive : kUpstreamHealthTable.directives) {

@@ -30,6 +30,8 @@ constexpr Directive kDirectives[] = {
         "The name that https targets are asked for and have to prove; by default what stands in "
         "their URLs.",
         "users.internal"),
+    directive<&UpstreamTlsConf::certificate>(
+        "tls_certificate", "The [certificate] that proves to https targets who asks.", "gateway"),
 };
 
 void check(const UpstreamTlsConf& conf, SectionErrors& errors) {
@@ -70,8 +72,15 @@ std::shared_ptr<const UpstreamTls> make_upstream_tls(const Config& config,
   const auto& conf = section.get<UpstreamTlsConf>(kUpstreamTlsTable);
   const auto& profile = section.get<TlsProfileConf>(kUpstreamTlsProfileTable);
   auto tls = std::make_shared<UpstreamTls>();
-  (void)config;
   tls->server_name = conf.server_name;
+  if (!conf.certificate.empty()) {
+    tls->certificate = certificate_number(config, conf.certificate);
+    if (!tls->certificate) {
+      section.report(errors, kUpstreamTlsTable, "tls_certificate",
+                     "there is no [certificate " + conf.certificate + "]");
+      return nullptr;
+    }
+  }
   TlsClientSettings settings;
   settings.profile = profile;
   std::string_view pem;
@@ -129,7 +138,13 @@ Result<std::unique_ptr<TlsLayer>> make_tls_layer(const UpstreamTarget& target,
                                                  bool http1_only) {
   const UpstreamTls& tls = *target.transport->tls;
   const CertificateMaterial* certificate = nullptr;
-  (void)certificates;
+  if (tls.certificate) {
+    const CertificateSet* const set = certificates.get();
+    if (set == nullptr) return Error{"the certificate to show is not there"};
+    const std::vector<CertificateEntry> entries = set->entries_of(*tls.certificate);
+    if (!entries.empty()) certificate = set->material(entries.front());
+    if (certificate == nullptr) return Error{"the certificate to show is not there"};
+  }
   const std::string name =
       tls.server_name.empty() ? std::string(tls_name_of(target.host)) : tls.server_name;
   const bool shares_sessions = !http1_only || tls.http1 == tls.client;

@@ -4,6 +4,7 @@
 //   target          = https://10.0.1.11:8443
 //   tls_ca          = /etc/gatehouse/users-ca.pem   # instead of the system's authorities
 //   tls_server_name = users.internal                # instead of the target's own name
+//   tls_certificate = gateway                       # [certificate gateway] proves who asks
 //
 // A target must prove its name (or address) to an authority that is believed, unless tls_verify is
 // off. The certificate shown to it is the newest of its section, also after a swap of certificates

@@ -8,6 +8,7 @@ from gateway import proxy_config, run_gatehouse
 from h2_server import answering_h2, speaking_h2
 from peers import answering, request_bytes
 from tls_server import TlsParty, https
+from traffic_agent import watched
 from waiting import eventually
 
 
@@ -116,6 +117,20 @@ def test_server_name(proxy, upstream, folder):
     assert party.facts[0]["name"] == "users.internal"
 
 
+def test_client_certificate(gateway, upstream, folder, party):
+    client = party.authority.leaf(["gateway.test"], client=True)
+    files = client.write(folder, "client")
+    server = upstream(party.secure(answering(b"hello"), client_ca=party.ca, alpn=["http/1.1"]))
+    config = proxy_config(https(server),
+                          upstream=f"tls_ca = {party.ca}\ntls_certificate = gateway")
+    certificate = f"\n[certificate gateway]\ncertificate = {files[0]}\nkey = {files[1]}\n"
+    assert gateway(config + certificate).get("/").body == b"hello"
+    assert party.facts[0]["peer"]["subject"][0][0] == ("commonName", "gateway.test")
+    # Without one the target refuses.
+    bare = gateway(proxy_config(https(server), upstream=f"tls_ca = {party.ca}"))
+    assert bare.get("/").status == 502
+
+
 def test_sessions_are_resumed(proxy, upstream, party):
     server = upstream(party.secure(answering(b"hello"), alpn=["http/1.1"]))
     gateway = proxy(https(server), upstream=f"tls_ca = {party.ca}\nupstream_keepalive_requests = 1")
@@ -212,8 +227,36 @@ def test_config_errors(folder, party):
     path = os.path.join(folder, "bad.conf")
     with open(path, "w") as file:
         file.write("[upstream a]\ntarget = https://10.0.0.1\ntls_ca = /does/not/exist.pem\n"
-                   "[route a]\nupstream = a\n")
+                   "[upstream b]\ntarget = https://10.0.0.1\ntls_certificate = none\n"
+                   "[route a]\nupstream = a\n[route b]\npath = /b\nupstream = b\n")
     result = run_gatehouse("-t", "-c", path)
     assert result.returncode != 0
     text = result.stdout + result.stderr
-    assert "tls_ca = /does/not/exist.pem" in text
+    assert "tls_ca = /does/not/exist.pem" in text and "there is no [certificate none]" in text
+
+
+def test_health_checks_speak_as_the_workers_do(gateway, upstream, folder, party):
+    """Over TLS with verification, and over HTTP/2 where the target prefers it."""
+    def old(connection):
+        answering(b"all well")(connection)
+    good = upstream(party.secure(old, h2=speaking_h2(answering_h2(b"all well"))))
+    named = upstream(party.secure(old, alpn=["http/1.1"]))
+    elsewhere = os.path.join(folder, "elsewhere")
+    os.mkdir(elsewhere)
+    stranger = upstream(TlsParty(elsewhere).secure(old))
+    plain_h2 = upstream(speaking_h2(answering_h2(b"all well")))
+    check = "health = GET /health every 100ms timeout 2s rise 1 fall 1 body \"all well\"\n"
+    gate = watched(gateway, proxy_config(
+        https(good), https(named), https(stranger), upstream=check + f"tls_ca = {party.ca}\n") +
+        f"\n[upstream other]\ntarget = {plain_h2.target}\nprotocol = h2\n{check}"
+        "\n[route other]\nlistener = public\npath = /other\nupstream = other\n")
+
+    def name_of(server, upstream_name="app"):
+        return upstream_name + "/" + server.target[len("http://"):]
+    for server in (good, named):
+        gate.wait_health(name_of(server), "up")
+    gate.wait_health(name_of(stranger), "down")
+    gate.wait_health(name_of(plain_h2, "other"), "up")
+    assert good.h2_requests[0].get(":path") == "/health"
+    assert {gate.get("/").body for _ in range(4)} == {b"all well"}
+    assert gate.get("/other").body == b"all well"

@@ -163,12 +163,12 @@ Test(health_checker, connections_are_made_refused_or_late) {
 Test(health_checker, a_check_that_is_cancelled_tells_nothing) {
   bool told = false;
   const uint64_t number =
-      probes->start(tcp_check(), address, "", [&told](const ProbeOutcome&) { told = true; });
+      probes->start(tcp_check(), address, "", false, [&told](const ProbeOutcome&) { told = true; });
   probes->cancel(number);
   // One that has its answer already, too.
   listener.reset();
   const uint64_t refused =
-      probes->start(tcp_check(), address, "", [&told](const ProbeOutcome&) { told = true; });
+      probes->start(tcp_check(), address, "", false, [&told](const ProbeOutcome&) { told = true; });
   probes->cancel(refused);
   cr_assert(outcome_of(tcp_check(), *SocketAddress::parse("127.0.0.1:1")).why != "");
   cr_assert(!told);

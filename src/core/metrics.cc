@@ -15,7 +15,7 @@
 namespace gatehouse {
 namespace {
 
-constexpr uint32_t kLayoutVersion = 4;
+constexpr uint32_t kLayoutVersion = 5;
 constexpr std::string_view kNamesZone = "metrics.series";
 constexpr std::string_view kNamesType = "metric_names";
 constexpr std::string_view kRowType = "metric_row";
@@ -49,7 +49,7 @@ struct alignas(64) RowHeader {
 };
 static_assert(ZoneLayout<NamesHeader> && ZoneLayout<SeriesName> && ZoneLayout<RowHeader> &&
               ZoneLayout<SeriesCells>);
-static_assert(sizeof(RowHeader) == 128 && sizeof(SeriesCells) == 1024);
+static_assert(sizeof(RowHeader) == 128 && sizeof(SeriesCells) == 1152);
 
 size_t names_size(uint32_t capacity) {
   return sizeof(NamesHeader) + capacity * sizeof(SeriesName);
@@ -304,6 +304,7 @@ void SeriesCells::add(const SeriesCells& other) {
   connections_active.add(other.connections_active.get());
   requests_active.add(other.requests_active.get());
   for (unsigned i = 0; i < kMaxReasons; ++i) reasons[i].add(other.reasons[i].get());
+  for (unsigned i = 0; i < kGrpcCounters; ++i) grpc[i].add(other.grpc[i].get());
 }
 
 uint64_t SeriesCells::requests_total() const {

@@ -75,6 +75,8 @@ inline constexpr unsigned kLatencyBuckets = sizeof(kLatencyBoundsUs) / sizeof(in
 inline constexpr unsigned kStatusClasses = 6;  // 0: no response was sent; then 1xx … 5xx
 inline constexpr unsigned kMaxReasons = 94;    // the reason list of http must fit
 
+inline constexpr unsigned kGrpcCounters = 17;  // the statuses of http/grpc.h
+
 // One series of one worker. Aligned so that no two workers share a cache line.
 struct alignas(64) SeriesCells {
   Counter requests[kStatusClasses];
@@ -92,6 +94,7 @@ struct alignas(64) SeriesCells {
   Gauge connections_active;
   Gauge requests_active;
   Counter reasons[kMaxReasons];
+  Counter grpc[kGrpcCounters];  // calls by grpc-status
 
   // `us`: microseconds from 0.
   void count_latency(int64_t us) {

@@ -105,7 +105,7 @@ constexpr Directive kGatehouseDirectives[] = {
         "200000", range(0, kMaxNofile)),
     directive<&GatehouseConf::metric_series>(
         "metric_series",
-        "Metric series that are kept, each 256 bytes and 768 more for each worker; further names "
+        "Metric series that are kept, each 256 bytes and 1152 more for each worker; further names "
         "count together. auto is 4096, or what leaves the shared memory room for twice the "
         "workers.",
         "2000"),

@@ -30,6 +30,7 @@ ClientConnection::ClientConnection(ClientConnection&& other) noexcept
       peer_port(other.peer_port),
       source(other.source),
       source_port(other.source_port),
+      proxy(std::move(other.proxy)),
       acceptor_(std::exchange(other.acceptor_, nullptr)),
       worker_(other.worker_),
       listener_cells_(std::exchange(other.listener_cells_, nullptr)),

@@ -11,6 +11,7 @@
 #include "core/metrics.h"
 #include "core/sockets.h"
 #include "core/stream.h"
+#include "http/proxy_protocol.h"
 #include "http/session.h"
 
 namespace gatehouse {
@@ -34,9 +35,11 @@ class ClientConnection {
   // Who connected to the socket; none over a unix socket.
   IpAddress peer;
   uint16_t peer_port = 0;
-  // Who the client is, as far as the connection tells: the peer.
+  // Who the client is, as far as the connection tells: the peer, or what its PROXY header said.
   IpAddress source;
   uint16_t source_port = 0;
+  // The PROXY header that it began with; null where there was none.
+  std::unique_ptr<ProxyHeader> proxy;
 
  private:
   AcceptorState* acceptor_;

@@ -35,6 +35,7 @@ class ClientFilter : public ClientSide {
   Task<bool> send_body(std::string_view bytes) override { return next_.send_body(bytes); }
   Task<bool> send_end(const FieldList* trailers) override { return next_.send_end(trailers); }
   bool head_sent() const override { return next_.head_sent(); }
+  Task<bool> send_failure(Reason why) override { return next_.send_failure(why); }
   void abort() override { next_.abort(); }
   ClientTunnel begin_tunnel() override { return next_.begin_tunnel(); }
   std::string_view tunnel_unread() override { return next_.tunnel_unread(); }

@@ -10,6 +10,7 @@
 #include "core/task.h"
 #include "http/client_connection.h"
 #include "http/generation.h"
+#include "http/proxy_protocol_accept.h"
 #include "http/route.h"
 #include "http/worker.h"
 
@@ -46,8 +47,10 @@ class ConnectionOpener final : public Session {
  private:
   Task<void> run() {
     Worker& worker = connection_.worker();
-    const bool secured = co_await shake_hands();
-    if (secured) begin_session();
+    bool let_in = true;
+    if (listener_.conf->proxy_protocol) let_in = co_await accept_proxy_header(connection_);
+    if (let_in && listener_.tls != nullptr) let_in = co_await shake_hands();
+    if (let_in) begin_session();
     worker.retire_session(*this);
   }
 
@@ -73,7 +76,8 @@ class ConnectionOpener final : public Session {
   }
 
   void begin_session() {
-    if (connection_.stream().tls()->alpn() == "h2") {
+    const TlsLayer* tls = connection_.stream().tls();
+    if (tls != nullptr && tls->alpn() == "h2") {
       start_h2_session(std::move(connection_), Buffer());
     } else {
       start_h1_session(std::move(connection_), Buffer());
@@ -97,7 +101,7 @@ void open_connection(AcceptorState& acceptor, UniqueFd fd, const SocketAddress& 
     GH_LOG(kError, "listener {}: {}", acceptor.listener->name, opened.error().message);
     return;
   }
-  if (acceptor.listener->tls == nullptr) {
+  if (acceptor.listener->tls == nullptr && !acceptor.listener->conf->proxy_protocol) {
     start_h1_session(std::move(connection), Buffer());
     return;
   }

@@ -101,11 +101,8 @@ void append_problem(uint16_t status, std::string_view title, const ReasonInfo& i
 }
 
 // A gRPC client reads grpc-status, whatever the HTTP status: the answer is trailers-only.
-void write_grpc_reply(Exchange& exchange, const ReasonInfo& info, std::string_view content_type) {
-  const GrpcStatus status = grpc_status_for(exchange.reason);
-  std::string message = fmt::format("{} ({}", info.text, info.code);
-  if (!exchange.request_id.empty()) message.append(", request ").append(exchange.request_id);
-  message += ")";
+void write_grpc_reply(Exchange& exchange, Reason why, std::string_view content_type) {
+  const GrpcStatus status = grpc_status_for(why);
   std::string_view type = "application/grpc";
   if (grpc_web_type(content_type) == GrpcWeb::kBinary) type = "application/grpc-web+proto";
   if (grpc_web_type(content_type) == GrpcWeb::kText) type = "application/grpc-web-text+proto";
@@ -113,7 +110,8 @@ void write_grpc_reply(Exchange& exchange, const ReasonInfo& info, std::string_vi
   exchange.grpc_status = static_cast<int8_t>(status);
   const fmt::format_int number(static_cast<unsigned>(status));
   exchange.response.fields.push("grpc-status", exchange.arena.copy({number.data(), number.size()}));
-  exchange.response.fields.push("grpc-message", exchange.arena.copy(encode_grpc_message(message)));
+  exchange.response.fields.push("grpc-message",
+                                exchange.arena.copy(grpc_message(why, exchange.request_id)));
 }
 
 // Where a moment's patience helps, the client is told (RFC 9110 §10.2.3).
@@ -132,7 +130,7 @@ void write_error_reply(Exchange& exchange, Reason why) {
   if (exchange.request.head.method_id == Method::kPost &&
       is_grpc_request(exchange.request.fields)) {
     const Field* type = exchange.request.fields.find(FieldId::kContentType);
-    write_grpc_reply(exchange, info, type->value);
+    write_grpc_reply(exchange, why, type->value);
     return;
   }
   const bool html = prefers_html(exchange.request.fields);

@@ -22,6 +22,11 @@ void Exchange::refuse(Reason why) {
   write_error_reply(*this, why);
 }
 
+Task<bool> ClientSide::send_failure(Reason) {
+  abort();
+  co_return false;
+}
+
 void Exchange::add_response_field(std::string_view name, std::string_view value) {
   response.added.push(name, value);
 }
@@ -56,6 +61,7 @@ void Exchange::run_end_tasks() {
 
 void Exchange::reset() {
   if (end_tasks_ != nullptr) run_end_tasks();
+  runner = nullptr;
   worker = nullptr;
   generation = nullptr;
   listener = nullptr;

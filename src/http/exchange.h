@@ -25,6 +25,7 @@ namespace gatehouse {
 
 class ClientConnection;
 class ClientSide;
+struct ExchangeRun;
 class Generation;
 class TargetLease;
 class Worker;
@@ -82,6 +83,7 @@ class Exchange {
     if (end_tasks_ != nullptr) run_end_tasks();
   }
 
+  ExchangeRun* runner = nullptr;           // who runs it; null in explain and in unit tests
   Worker* worker = nullptr;                // null in explain and in unit tests
   const Generation* generation = nullptr;  // held alive by the session, while the exchange lasts
   const Listener* listener = nullptr;
@@ -115,7 +117,7 @@ class Exchange {
   SeriesCells* upstream_cells = nullptr;
   uint8_t tries = 0;
   bool target_reused = false;  // over a kept-alive connection
-  int8_t grpc_status = -1;     // a GrpcStatus (http/grpc.h); -1: not gRPC, or none was told
+  int8_t grpc_status = -1;     // a GrpcStatus, or less than 0: see http/grpc.h
   uint64_t upstream_bytes_in = 0;
   uint64_t upstream_bytes_out = 0;
 
@@ -190,6 +192,9 @@ class ClientSide {
   // True once send_head has been called: the status can no longer change.
   virtual bool head_sent() const = 0;
 
+  // The response cannot be completed, for `why`, after its head was sent: as abort(), unless the
+  // body's own protocol can say what went wrong. Nothing of it is sent afterwards.
+  virtual Task<bool> send_failure(Reason why);
   // The response cannot be completed: the client must not take it for whole. The connection (or
   // stream) is cut after the handler returns.
   virtual void abort() = 0;

@@ -20,6 +20,8 @@ void count_exchange(const Exchange& exchange) {
     cells.bytes_out.add(exchange.response.wire_bytes);
     cells.count_latency(latency);
     if (reason != 0) cells.reasons[reason].add();
+    if (exchange.grpc_status >= 0) [[unlikely]]
+      cells.grpc[exchange.grpc_status].add();
   };
   count(exchange.worker->pool_cells());
   count(*exchange.listener->cells);
@@ -39,6 +41,7 @@ void count_exchange(const Exchange& exchange) {
   target.bytes_out.add(exchange.upstream_bytes_out);
   target.count_latency(upstream_latency);
   if (reason != 0) target.reasons[reason].add();
+  if (exchange.grpc_status >= 0) target.grpc[exchange.grpc_status].add();
   if (exchange.target_reused) target.connections_reused.add();
 }
 

@@ -6,6 +6,7 @@
 
 #include "http/exchange_counters.h"
 #include "http/generation.h"
+#include "http/grpc.h"
 #include "http/route.h"
 #include "http/router.h"
 #include "http/worker.h"
@@ -14,6 +15,7 @@ namespace gatehouse {
 
 void ExchangeRun::begin(const ClientConnection& connection, ClientSide& client, Moment started) {
   const AcceptorState& acceptor = *connection.acceptor();
+  exchange.runner = this;
   exchange.worker = &connection.worker();
   exchange.connection = &connection;
   exchange.generation = acceptor.generation;
@@ -24,7 +26,8 @@ void ExchangeRun::begin(const ClientConnection& connection, ClientSide& client, 
   exchange.peer = exchange.client_address = connection.source;
   exchange.peer_port = connection.source_port;
   exchange.times.started = started;
-  exchange.client_https = connection.stream().tls() != nullptr;
+  exchange.client_https = connection.stream().tls() != nullptr ||
+                          (connection.proxy != nullptr && connection.proxy->tls.used);
   active = finished = cancelled = false;
 }
 
@@ -125,6 +128,13 @@ void ExchangeRun::replace_action(Reason why) {
   std::exchange(waiter_, nullptr).resume();
 }
 
+void ExchangeRun::replace_action(Task<bool> ending) {
+  action_.cancel();
+  ending_ = std::move(ending);
+  ending_.set_continuation(std::exchange(waiter_, nullptr));
+  ending_.start();
+}
+
 void ExchangeRun::begin_tunnel() {
   const Generation* generation = exchange.generation;
   tunnel = detach_from_generation(exchange);
@@ -136,14 +146,24 @@ void ExchangeRun::finish() {
   if (active) exchange.route->cells->requests_active.add(-1);
   finished = true;
   exchange.request.wire_bytes += exchange.request.body_bytes;
+  if (exchange.grpc_status == kGrpcStatusPending) [[unlikely]]
+    conclude_call();
   count_exchange(exchange);
   std::span<const Hook> hooks = exchange.route->log;
   if (tunnel != nullptr) hooks = exchange.worker->generation().log_hooks(exchange.route->name);
   for (const Hook& hook : hooks) (void)hook.function(exchange, hook.state);
 }
 
+// A call that ended without a status: the client left, or the upstream never told one.
+void ExchangeRun::conclude_call() {
+  GrpcStatus status = grpc_status_for(exchange.reason);
+  if (exchange.reason == Reason::kNone) status = grpc_status_for_http(exchange.response.status);
+  exchange.grpc_status = static_cast<int8_t>(status);
+}
+
 void ExchangeRun::end() {
   action_.cancel();
+  ending_.cancel();
   const Generation* generation = exchange.generation;
   exchange.reset();
   tunnel.reset();

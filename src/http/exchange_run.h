@@ -54,6 +54,8 @@ struct ExchangeRun {
   // Destroys the action and answers with the error for `why`. REQUIRES: acting(), and no byte of a
   // response has been sent.
   void replace_action(Reason why);
+  // Destroys the action and runs `ending` in its place. REQUIRES: acting().
+  void replace_action(Task<bool> ending);
 
   // From the 101 on: the exchange no longer holds its generation. See ClientSide::begin_tunnel.
   void begin_tunnel();
@@ -67,8 +69,10 @@ struct ExchangeRun {
   bool is_too_early();
   bool route();
   bool run_hooks();
+  void conclude_call();
 
   Task<void> action_;
+  Task<bool> ending_;
   std::coroutine_handle<> waiter_;
 };
 
@@ -81,6 +85,7 @@ class ExchangeRun::ActionAwaiter {
   ~ActionAwaiter() {
     run_.waiter_ = nullptr;
     run_.action_.cancel();
+    run_.ending_.cancel();
   }
 
   bool await_ready() {

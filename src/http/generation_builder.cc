@@ -207,6 +207,7 @@ void GenerationBuilder::check_sockets() {
                      suggest_name(conf.pool, names, "the name of a [workers] section, or default"));
     }
     if (section.is_broken()) continue;
+    check_proxy_protocol(*listener);
     const DirectiveTable& table =
         listener->redirects_to != nullptr ? kListenerTlsTable : kListenerSocketTable;
     const std::string_view key = listener->redirects_to != nullptr ? "redirect_http"
@@ -231,6 +232,19 @@ void GenerationBuilder::check_sockets() {
   }
 }
 
+// Over a unix socket its permissions say who may speak for clients.
+void GenerationBuilder::check_proxy_protocol(const Listener& listener) {
+  if (!listener.conf->proxy_protocol || !listener.conf->trusted_proxy.empty()) return;
+  for (const SocketAddress& address :
+       addresses_of(listener.section->get<ListenerSocketConf>(kListenerSocketTable))) {
+    if (address.is_unix()) continue;
+    listener.section->report(errors_, kListenerTable, "proxy_protocol",
+                             "nobody is trusted to say who the client is",
+                             "expected: trusted_proxy = NETWORK, with the proxies in front", 0);
+    return;
+  }
+}
+
 void GenerationBuilder::add_routes() {
   const auto sections = config().sections("route");
   generation_.routes_.reserve(sections.size());
@@ -240,6 +254,10 @@ void GenerationBuilder::add_routes() {
     route->origin = section.origin();
     route->section = &section;
     route->conf = &section.get<RouteConf>(kRouteTable);
+    if (!route->conf->grpc.empty()) {
+      route->grpc_conf = std::make_unique<RouteConf>(grpc_route_conf(*route->conf, section));
+      route->conf = route->grpc_conf.get();
+    }
     compile(*route);
     if (route->conf->listener.empty()) {
       for (const auto& listener : generation_.listeners_) {

@@ -68,6 +68,7 @@ class GenerationBuilder {
   void add_redirect(const Listener& listener);
   std::unique_ptr<Route> make_fallback(Listener& listener);
   void check_sockets();
+  void check_proxy_protocol(const Listener& listener);
   void add_routes();
   void compile(Route& route);
   void build_routers();

@@ -98,6 +98,7 @@ GrpcStatus grpc_status_for(Reason reason) {
       return GrpcStatus::kOk;
     case Reason::kClientGone:
       return GrpcStatus::kCancelled;
+    case Reason::kGrpcDeadline:
     case Reason::kUpstreamTimeout:
     case Reason::kBodyTimeout:
       return GrpcStatus::kDeadlineExceeded;
@@ -166,6 +167,13 @@ std::string encode_grpc_message(std::string_view text) {
     encoded += kDigits[byte & 0x0F];
   }
   return encoded;
+}
+
+std::string grpc_message(Reason reason, std::string_view request_id) {
+  const ReasonInfo& info = reason_info(reason);
+  std::string message = std::string(info.text) + " (" + info.code;
+  if (!request_id.empty()) message.append(", request ").append(request_id);
+  return encode_grpc_message(message + ")");
 }
 
 GrpcName parse_grpc_path(std::string_view path) {

@@ -41,6 +41,10 @@ enum class GrpcStatus : uint8_t {
 };
 inline constexpr unsigned kGrpcStatuses = 17;
 
+// Exchange::grpc_status of what is no call, and of a call whose status nobody has told yet.
+inline constexpr int8_t kGrpcStatusNone = -1;
+inline constexpr int8_t kGrpcStatusPending = -2;
+
 // "OK", "DEADLINE_EXCEEDED".
 std::string_view grpc_status_name(GrpcStatus status);
 
@@ -72,6 +76,9 @@ std::optional<GrpcStatus> parse_grpc_status(std::string_view text);
 
 // A message as grpc-message carries it: what is not visible ASCII, and '%', as %XX.
 std::string encode_grpc_message(std::string_view text);
+
+// What grpc-message says of `reason`, encoded, with its code and the request id if there is one.
+std::string grpc_message(Reason reason, std::string_view request_id);
 
 // "/package.Service/Method" taken apart; empty parts where the path is no such.
 struct GrpcName {

@@ -27,7 +27,7 @@ BodyPiece H1Session::body_failed(Reason why) {
 bool H1Session::take_body_piece(Buffer& from, BodyPiece& piece) {
   Exchange& exchange = h1_->exchange;
   const uint64_t body_max = exchange.route->conf->body_max.count;
-  if (exchange.request.facts.body.kind == BodyLength::Kind::kLength) {
+  if (h1_->body_kind == BodyLength::Kind::kLength) {
     const size_t size = static_cast<size_t>(std::min<uint64_t>(from.size(), h1_->body_left));
     if (size == 0) return false;
     piece.status = BodyPiece::Status::kBytes;
@@ -96,7 +96,7 @@ Task<BodyPiece> H1Session::read_body() {
     }
     if (!body || body.size_class() != h1_->body_class) body = Buffer(h1_->body_class);
     size_t room = body.room();
-    if (h1_->exchange.request.facts.body.kind == BodyLength::Kind::kLength) {
+    if (h1_->body_kind == BodyLength::Kind::kLength) {
       room = static_cast<size_t>(std::min<uint64_t>(room, h1_->body_left));
     }
     const IoResult got = co_await stream_.read({body.tail(), room}, patience);
@@ -112,9 +112,7 @@ Task<BodyPiece> H1Session::read_body() {
 }
 
 FieldList* H1Session::body_trailers() {
-  return h1_->exchange.request.facts.body.kind == BodyLength::Kind::kChunked
-             ? h1_->decoder.trailers()
-             : nullptr;
+  return h1_->body_kind == BodyLength::Kind::kChunked ? h1_->decoder.trailers() : nullptr;
 }
 
 // True where the bytes are on their way; otherwise notes why the client is lost.

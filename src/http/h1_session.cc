@@ -305,6 +305,7 @@ Reason H1Session::interpret_head() {
   keep_alive_ = request.facts.keep_alive && !drain_ &&
                 (conf.keepalive_requests == 0 || exchanges_ < conf.keepalive_requests);
   h1_->body_complete = request.facts.body.empty();
+  h1_->body_kind = request.facts.body.kind;
   if (!h1_->body_complete) {
     h1_->continue_pending = request.facts.expect_continue;
     request.fields.drop(FieldId::kExpect);
@@ -340,8 +341,7 @@ bool H1Session::may_keep_alive() const {
   if (h1_->body_complete) return true;
   // The rest of the body has to be read first. A client that still waits for 100 (Continue) may
   // send it or not: nobody can tell where the next request begins.
-  return !h1_->continue_pending &&
-         h1_->exchange.request.facts.body.kind == BodyLength::Kind::kLength &&
+  return !h1_->continue_pending && h1_->body_kind == BodyLength::Kind::kLength &&
          h1_->body_left <= kDiscardMax;
 }
 

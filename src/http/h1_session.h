@@ -34,7 +34,9 @@ namespace gatehouse {
 struct H1Exchange : ExchangeRun {
   H1RequestParser parser;
   ChunkedDecoder decoder;
-  Buffer body;             // body bytes read after the head's buffer
+  Buffer body;  // body bytes read after the head's buffer
+  // How the body comes in; what goes on is exchange.request's, which a module may change.
+  BodyLength::Kind body_kind = BodyLength::Kind::kNone;
   uint64_t body_left = 0;  // kLength: bytes still to come
   bool body_complete = false;
   bool continue_pending = false;  // the client waits for 100 (Continue)

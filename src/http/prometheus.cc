@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/format.h"
+#include "http/grpc.h"
 #include "http/prometheus_certificates.h"
 #include "http/prometheus_targets.h"
 #include "http/prometheus_text.h"
@@ -126,6 +127,16 @@ void write_reasons(TextBuffer& out, std::string_view metric, const LabelledSerie
   }
 }
 
+void write_grpc(TextBuffer& out, std::string_view metric, const LabelledSeries& series) {
+  static_assert(kGrpcCounters == kGrpcStatuses);
+  for (unsigned i = 0; i < kGrpcStatuses; ++i) {
+    const uint64_t count = series.total->cells.grpc[i].get();
+    if (count == 0) continue;
+    print(out, "{}{{{},grpc_status=\"{}\"}} {}\n", metric, series.labels,
+          grpc_status_name(static_cast<GrpcStatus>(i)), count);
+  }
+}
+
 constexpr Family kFamilies[] = {
     {"requests_total", "counter", "Finished requests by class of status", kAll, &write_classes},
     {"bytes_total", "counter", "Bytes received and sent, heads included", kAll, &write_bytes},
@@ -133,6 +144,7 @@ constexpr Family kFamilies[] = {
      &write_histogram},
     {"reasons_total", "counter", "Requests by the reason code of what was decided", kAll,
      &write_reasons},
+    {"grpc_calls_total", "counter", "Finished gRPC calls by their status", kAll, &write_grpc},
     {"requests_active", "gauge", "Requests under way", bit(SeriesKind::kRoute),
      &write_cell<&SeriesCells::requests_active>},
     {"connections_total", "counter", "Connections opened", kConnected,
@@ -272,6 +284,14 @@ void append_counts(TextBuffer& out, const SeriesCells& cells) {
     if (cells.reasons[i].get() == 0) continue;
     print(out, "{}\"{}\":{}", first ? "" : ",", reason_info(static_cast<Reason>(i)).code,
           cells.reasons[i].get());
+    first = false;
+  }
+  append_text(out, "},\"grpc\":{");
+  first = true;
+  for (unsigned i = 0; i < kGrpcStatuses; ++i) {
+    if (cells.grpc[i].get() == 0) continue;
+    print(out, "{}\"{}\":{}", first ? "" : ",", grpc_status_name(static_cast<GrpcStatus>(i)),
+          cells.grpc[i].get());
     first = false;
   }
   append_text(out, "}");

@@ -289,6 +289,16 @@ void Proxy::fail(Reason why) {
   }
 }
 
+Task<void> Proxy::give_up(Reason why) {
+  if (!exchange_.client->head_sent()) {
+    fail(why);
+    co_return;
+  }
+  reusable_ = false;
+  exchange_.reason = why;
+  (void)co_await exchange_.client->send_failure(why);
+}
+
 Task<void> proxy_action(Exchange& exchange, const void* state) {
   return Proxy::run(exchange, *static_cast<const Upstream*>(state));
 }

@@ -181,6 +181,8 @@ class Proxy {
   void stop_upload_failed();
   void lose_client(Reason why);
   void fail(Reason why);
+  // The same where the response has begun, and its protocol may say why it ends.
+  Task<void> give_up(Reason why);
   // Decodes what the buffer holds in place, so that the data stands in one piece.
   std::string_view gather_chunks();
 

@@ -227,7 +227,7 @@ Task<void> Proxy::relay_call() {
     const bool ended = call_->body_size() == 0 && call_->end() == H2Transfer::End::kWhole;
     const bool last = bodiless || ended;
     if (bodiless && !data.empty()) {
-      fail(bad_response(Reason::kUpstreamBadResponse));
+      co_await give_up(bad_response(Reason::kUpstreamBadResponse));
       co_return;
     }
     const FieldList* trailers = ended ? call_trailers() : nullptr;
@@ -253,13 +253,13 @@ Task<void> Proxy::relay_call() {
       const IoStatus news = co_await call_->changed(conf_.read_timeout);
       if (news == IoStatus::kTimeout) {
         call_->suspect_connection();
-        fail(Reason::kUpstreamTimeout);
+        co_await give_up(Reason::kUpstreamTimeout);
         co_return;
       }
     }
     if (call_->body_size() == 0 && call_->end() != H2Transfer::End::kWhole) {
-      fail(call_->end() == H2Transfer::End::kReset ? Reason::kUpstreamTruncated
-                                                   : Reason::kUpstreamBadResponse);
+      co_await give_up(call_->end() == H2Transfer::End::kReset ? Reason::kUpstreamTruncated
+                                                               : Reason::kUpstreamBadResponse);
       co_return;
     }
   }

@@ -220,7 +220,7 @@ Task<void> Proxy::relay_pieces() {
       in_.release();  // a body at rest holds no buffer
       const IoResult ready = co_await stream().readable(conf_.read_timeout);
       if (!ready.ok()) {
-        fail(Reason::kUpstreamTimeout);
+        co_await give_up(Reason::kUpstreamTimeout);
         co_return;
       }
     }
@@ -232,8 +232,8 @@ Task<void> Proxy::relay_pieces() {
       co_return;
     }
     if (!got.ok()) {
-      fail(got.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout
-                                            : Reason::kUpstreamTruncated);
+      co_await give_up(got.status == IoStatus::kTimeout ? Reason::kUpstreamTimeout
+                                                        : Reason::kUpstreamTruncated);
       co_return;
     }
     in_.commit(got.bytes);
@@ -241,7 +241,7 @@ Task<void> Proxy::relay_pieces() {
     // A body that fills its buffer gets a larger one for the next piece.
     if (got.bytes == room) size_class = BufferClass::kBulk;
   }
-  fail(Reason::kUpstreamBadResponse);
+  co_await give_up(Reason::kUpstreamBadResponse);
 }
 
 const FieldList* Proxy::decoder_trailers() {

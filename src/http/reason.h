@@ -89,6 +89,12 @@ namespace gatehouse {
   X(kOverloadUpstream, "overload_upstream", 503, "The upstream has all that it can take.")        \
   X(kOverloadMemory, "overload_memory", 503, "The gateway has no memory to spare.")               \
   X(kOverloadCpu, "overload_cpu", 503, "The gateway has no processor time to spare.")             \
+  X(kUntrustedProxy, "untrusted_proxy", 0,                                                        \
+    "A connection without a PROXY header from a trusted proxy was refused.")                      \
+  X(kBadProxyHeader, "bad_proxy_header", 0,                                                       \
+    "A connection without a proper PROXY header was refused.")                                    \
+  X(kBadGrpcWeb, "bad_grpc_web", 400, "The body is no proper gRPC-Web text.")                     \
+  X(kGrpcDeadline, "grpc_deadline", 504, "The deadline of the call was over.")                    \
   X(kConnectionLimit, "connection_limit", 503, "The gateway has no connection to spare.")         \
   X(kBadPseudoField, "bad_pseudo_field", 400,                                                     \
     "A pseudo-field is missing, repeated, unknown or in the wrong place.")                        \

@@ -22,7 +22,8 @@ class Router;
 struct Route {
   std::string name;
   Origin origin;
-  const RouteConf* conf = nullptr;  // inside the generation's Config
+  const RouteConf* conf = nullptr;       // inside the generation's Config, or grpc_conf
+  std::unique_ptr<RouteConf> grpc_conf;  // of a route with grpc
   const ConfigSection* section = nullptr;
   std::vector<Hook> before;  // authenticate, admit, rewrite: in running order
   std::vector<Hook> respond;

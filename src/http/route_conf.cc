@@ -50,6 +50,11 @@ constexpr Directive kListenerDirectives[] = {
         "Whether clients may speak HTTP/2: over TLS where they agree on it (ALPN), otherwise where "
         "they begin with it.",
         "off"),
+    directive<&ListenerConf::proxy_protocol>(
+        "proxy_protocol",
+        "Connections begin with a PROXY header, version 1 or 2, by which a proxy in front says who "
+        "its client is. Only addresses in trusted_proxy are let in then.",
+        "on"),
 };
 
 constexpr Directive kRouteDirectives[] = {
@@ -66,6 +71,13 @@ constexpr Directive kRouteDirectives[] = {
                                   DirectiveFlag::kNotInherited),
     directive<&RouteConf::query>("query", "A query parameter that the request must have.",
                                  "debug=1", DirectiveFlag::kNotInherited),
+    directive<&RouteConf::grpc>(
+        "grpc",
+        "gRPC calls the route answers for, in the place of path and method. Their deadlines "
+        "(grpc-timeout) are kept, and their status is counted. Unless said otherwise here or in "
+        "[defaults], their bodies have no largest size (body_max) and may rest for idle_timeout "
+        "(body_timeout).",
+        "helloworld.Greeter users.v1.Users/Find", DirectiveFlag::kNotInherited),
     directive<&RouteConf::upstream>(
         "upstream",
         "Where the request goes: the name of an [upstream], or the URL of one server. Several "
@@ -95,7 +107,15 @@ constexpr Directive kRouteDirectives[] = {
 
 constexpr DirectiveTable kListenerHttp =
     directive_table<ListenerConf>("listener", kListenerDirectives);
-constexpr DirectiveTable kRoute = directive_table<RouteConf>("route", kRouteDirectives);
+void check_route(const RouteConf& conf, SectionErrors& errors) {
+  if (conf.grpc.empty()) return;
+  constexpr std::string_view kProblem = "grpc says already which requests are meant";
+  if (!conf.path.empty()) errors.add("path", std::string(kProblem), "expected: one of both");
+  if (!conf.method.empty()) errors.add("method", std::string(kProblem), "expected: one of both");
+}
+
+constexpr DirectiveTable kRoute =
+    directive_table<RouteConf, &check_route>("route", kRouteDirectives);
 
 }  // namespace
 

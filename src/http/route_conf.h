@@ -13,6 +13,7 @@
 #include "core/directive.h"
 #include "core/sockets.h"
 #include "core/units.h"
+#include "http/grpc_pattern.h"
 #include "http/route_match.h"
 #include "http/split_conf.h"
 
@@ -30,6 +31,7 @@ struct ListenerConf {
   uint32_t fields_max = 100;
   Bytes target_max = 8_KiB;
   bool http2 = true;
+  bool proxy_protocol = false;
 };
 
 struct RouteConf {
@@ -40,6 +42,7 @@ struct RouteConf {
   std::vector<MethodName> method;
   std::vector<FieldCondition> header;
   std::vector<QueryCondition> query;
+  std::vector<GrpcPattern> grpc;
   // What it does: where the request goes. Other actions belong to modules.
   RouteUpstream upstream;
   std::string sticky_secret;

@@ -367,7 +367,7 @@ class RouterBuilder {
     RouterProblem made;
     made.route = entry.route;
     if (entry.path != nullptr) {
-      made.key = "path";
+      made.key = entry.conf->grpc.empty() ? "path" : "grpc";
       made.entry = static_cast<size_t>(entry.path - entry.conf->path.data());
     } else if (entry.host != nullptr) {
       made.key = "host";

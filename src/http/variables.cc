@@ -10,6 +10,7 @@
 #include "http/client_connection.h"
 #include "http/cookie.h"
 #include "http/exchange.h"
+#include "http/grpc.h"
 #include "http/route.h"
 #include "http/route_match.h"
 #include "http/upstream.h"
@@ -168,6 +169,22 @@ void append_tls(VariableId id, const Exchange& exchange, TextBuffer& out) {
   }
 }
 
+void append_proxy_variable(VariableId id, const Exchange& exchange, TextBuffer& out) {
+  if (exchange.connection == nullptr || exchange.connection->proxy == nullptr) return;
+  const ProxyHeader& header = *exchange.connection->proxy;
+  if (id == VariableId::kProxyAuthority) {
+    append_text(out, header.authority);
+  } else if (id == VariableId::kProxyUniqueId) {
+    append_text(out, header.unique_id);
+  } else if (id == VariableId::kProxyTlsVersion) {
+    append_text(out, header.tls.version);
+  } else if (id == VariableId::kProxyTlsCipher) {
+    append_text(out, header.tls.cipher);
+  } else if (header.tls.verified) {
+    append_text(out, header.tls.common_name);
+  }
+}
+
 bool takes_name(VariableId id) {
   return kVariables[static_cast<size_t>(id)].name.ends_with('_');
 }
@@ -306,6 +323,27 @@ void append_variable(const Variable& variable, const Exchange& exchange, TextBuf
       break;
     case VariableId::kUpstreamHeadDuration:
       append_span(times.upstream_started, times.upstream_head, out);
+      break;
+    case VariableId::kGrpcService:
+      if (exchange.grpc_status != kGrpcStatusNone) {
+        append_text(out, parse_grpc_path(request.target.path).service);
+      }
+      break;
+    case VariableId::kGrpcMethod:
+      if (exchange.grpc_status != kGrpcStatusNone) {
+        append_text(out, parse_grpc_path(request.target.path).method);
+      }
+      break;
+    case VariableId::kGrpcStatus:
+      if (exchange.grpc_status >= 0)
+        append_number(static_cast<uint64_t>(exchange.grpc_status), out);
+      break;
+    case VariableId::kProxyAuthority:
+    case VariableId::kProxyUniqueId:
+    case VariableId::kProxyTlsVersion:
+    case VariableId::kProxyTlsCipher:
+    case VariableId::kProxyClientName:
+      append_proxy_variable(variable.id, exchange, out);
       break;
     case VariableId::kTimeIso8601: {
       const Clock& clock = read_clock();

@@ -61,6 +61,15 @@ inline void append_text(TextBuffer& out, std::string_view text) {
   X(kUpstreamDuration, "upstream_duration", "seconds from the last try's start to the end", true)  \
   X(kUpstreamConnectDuration, "upstream_connect_duration", "seconds the connection took", true)    \
   X(kUpstreamHeadDuration, "upstream_head_duration", "seconds until the response's head", true)    \
+  X(kGrpcService, "grpc_service", "the service of a gRPC call, with its package", false)           \
+  X(kGrpcMethod, "grpc_method", "the method of a gRPC call", false)                                \
+  X(kGrpcStatus, "grpc_status", "the status of a gRPC call", true)                                 \
+  X(kProxyAuthority, "proxy_authority", "the host name that a PROXY header told", false)           \
+  X(kProxyUniqueId, "proxy_unique_id", "the id that a PROXY header told", false)                   \
+  X(kProxyTlsVersion, "proxy_tls_version", "the TLS version that a PROXY header told", false)      \
+  X(kProxyTlsCipher, "proxy_tls_cipher", "the cipher suite that a PROXY header told", false)       \
+  X(kProxyClientName, "proxy_client_name",                                                         \
+    "the common name of the client's certificate, verified, that a PROXY header told", false)      \
   X(kTimeIso8601, "time_iso8601", "2026-11-20T09:30:00.123Z", false)                               \
   X(kTimeUnix, "time_unix", "seconds since 1970, with milliseconds", true)                         \
   X(kTimeCombined, "time_combined", "20/Nov/2026:09:30:00 +0000, as in the combined log", false)   \

@@ -17,6 +17,12 @@ const Module* const kModules[] = {
 #ifndef GATEHOUSE_WITHOUT_SHEDDING
     &kSheddingModule,
 #endif
+#ifndef GATEHOUSE_WITHOUT_GRPC_WEB
+    &kGrpcWebModule,
+#endif
+#ifndef GATEHOUSE_WITHOUT_GRPC
+    &kGrpcModule,
+#endif
 #ifndef GATEHOUSE_WITHOUT_LIMIT
     &kLimitModule,
 #endif

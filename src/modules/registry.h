@@ -15,6 +15,8 @@ extern const Module kRequestIdModule;
 extern const Module kSheddingModule;
 extern const Module kLimitModule;
 extern const Module kHstsModule;
+extern const Module kGrpcWebModule;
+extern const Module kGrpcModule;
 extern const Module kCompressModule;
 extern const Module kReplyModule;
 extern const Module kRedirectModule;

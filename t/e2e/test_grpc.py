@@ -56,6 +56,53 @@ def through(gateway, echo):
         stub.channel.close()
 
 
+MESSAGE_A = b"\0\0\0\0\1a"
+
+
+class Scripted:
+    """An upstream of one connection that answers a call with a head and these bytes (None: not even
+    a head), and then stays or dies."""
+
+    def __init__(self, sent, stays):
+        self.sent, self.stays = sent, stays
+        self.over = threading.Event()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.target = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        sock, _ = self.listening.accept()
+        with sock:
+            http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+            http.initiate_connection()
+            sock.sendall(http.data_to_send())
+            while True:
+                for event in http.receive_data(sock.recv(65536)):
+                    if isinstance(event, h2.events.RequestReceived):
+                        return self.answer(sock, http, event.stream_id)
+                sock.sendall(http.data_to_send())
+
+    def answer(self, sock, http, stream):
+        if self.sent is not None:
+            http.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+        if self.sent:
+            http.send_data(stream, self.sent)
+        sock.sendall(http.data_to_send())
+        if self.stays:
+            self.over.wait(60)
+        else:
+            time.sleep(0.2)         # so that the head goes out before the end is seen
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.listening.close()
+        self.thread.join(10)
+
+
 # ---- The four kinds -----------------------------------------------------------------------------
 
 def test_unary(through, echo):
@@ -119,7 +166,7 @@ def test_a_thousand_streams_at_once(gateway):
         calls = [stubs[i % 10].chat(requests(gate)) for i, gate in enumerate(gates)]
         assert [next(call) for call in calls] == [b"first"] * 1000
         active = [value for key, value in one.metrics().items()
-                  if key.startswith('gatehouse_route_requests_active{route="calls"')]
+                  if key.startswith('gatehouse_requests_active{route="calls"')]
         assert active == [1000]
         for gate in gates:
             gate.set()
@@ -203,16 +250,27 @@ def test_over_http_1_the_refusal_is_the_same(gateway):
 # ---- Deadlines and ends -------------------------------------------------------------------------
 
 def test_a_deadline_before_the_answer(through, echo):
-    """The gateway's own answer, seen by a client that does not watch the time itself."""
     gateway, stub = through(1)
     before = time.monotonic()
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.unary(b"", metadata=(("sleep", "20"), ("grpc-timeout", "300m")))
-    assert caught.value.code() == Status.DEADLINE_EXCEEDED
-    assert "grpc_deadline" in caught.value.details()
+    assert status_of(lambda: stub.unary(b"", metadata=(("sleep", "20"), ("grpc-timeout", "300m")))) \
+        == Status.DEADLINE_EXCEEDED
     assert 0.25 < time.monotonic() - before < 5
     assert echo.service.cancelled.wait(10)
-    gateway.wait_reason("grpc_deadline")
+
+
+@pytest.mark.parametrize("sent", [None, b"", MESSAGE_A], ids=["silent", "head", "message"])
+def test_a_deadline_that_the_upstream_does_not_keep(gateway, sent):
+    with Scripted(sent, stays=True) as server:
+        one = gateway(config(server.target))
+        one.count(1)
+        response = one.curl("--http2-prior-knowledge", "-i", "-H", "Content-Type: application/grpc",
+                            "-H", "TE: trailers", "-H", "grpc-timeout: 300m",
+                            "--data-binary", "@/dev/null", one.url("/demo.Echo/Unary"),
+                            requests=0, text=False)
+        assert b"grpc-status: 4\r\n" in response.stdout and b"grpc_deadline" in response.stdout
+        assert (MESSAGE_A in response.stdout) == (sent == MESSAGE_A)
+        one.wait_reason("grpc_deadline")
+        assert calls_of(one) == {"DEADLINE_EXCEEDED": 1}
 
 
 def test_a_deadline_in_the_middle_of_an_answer(through, echo):
@@ -234,11 +292,11 @@ def test_the_clients_own_deadline(through, echo):
     assert "grpc-timeout" not in echo.service.metadata[0] and echo.service.cancelled.wait(10)
 
 
-def test_a_deadline_that_is_over_already(through, echo):
-    gateway, stub = through(1)
-    assert status_of(lambda: stub.unary(b"", metadata=(("grpc-timeout", "0n"),))) == \
-        Status.DEADLINE_EXCEEDED
-    assert not echo.service.metadata
+def test_a_deadline_that_is_over_already(gateway, echo):
+    one = gateway(config(echo.target))
+    response = one.get("/demo.Echo/Unary", "Content-Type: application/grpc", "grpc-timeout: 0n",
+                       method="POST", body=b"\0\0\0\0\0")
+    assert response.get("grpc-status") == "4" and not echo.service.metadata
 
 
 def test_a_cancelled_call_is_cancelled_at_the_upstream(through, echo):
@@ -256,43 +314,22 @@ def test_a_cancelled_call_is_cancelled_at_the_upstream(through, echo):
     eventually(lambda: calls_of(gateway).get("CANCELLED") == 2, "both are counted as cancelled")
 
 
-@pytest.mark.parametrize("sent", [b"", b"\0\0\0\0\1a", b"\0\0\0\0\1a\0\0\0\0\5ab"],
+@pytest.mark.parametrize("sent", [b"", MESSAGE_A, MESSAGE_A + b"\0\0\0\0\5ab"],
                          ids=["head", "message", "half-a-message"])
 def test_an_upstream_that_dies_midway(gateway, sent):
     """It ends with a status that the gateway gives, and not as if it were whole."""
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def serve():
-        sock, _ = listening.accept()
-        with sock:
-            h2c = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-            h2c.initiate_connection()
-            sock.sendall(h2c.data_to_send())
-            while True:
-                for event in h2c.receive_data(sock.recv(65536)):
-                    if isinstance(event, h2.events.RequestReceived):
-                        h2c.send_headers(event.stream_id, [
-                            (":status", "200"), ("content-type", "application/grpc")])
-                        if sent:
-                            h2c.send_data(event.stream_id, sent)
-                        sock.sendall(h2c.data_to_send())
-                        time.sleep(0.2)
-                        return
-                sock.sendall(h2c.data_to_send())
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    one = gateway(config(f"http://127.0.0.1:{listening.getsockname()[1]}"))
-    one.count(1)
-    with listening, Stub(one.port) as stub:
-        call = stub.count(b"1")
-        replies = []
-        with pytest.raises(grpc.RpcError) as caught:
-            for reply in call:
-                replies.append(reply)
-        assert replies == ([b"a"] if sent else [])
-        assert caught.value.code() == Status.UNAVAILABLE
-        assert "upstream_truncated" in caught.value.details()
-    thread.join(10)
+    with Scripted(sent, stays=False) as server:
+        one = gateway(config(server.target))
+        one.count(1)
+        with Stub(one.port) as stub:
+            call = stub.count(b"1")
+            replies = []
+            with pytest.raises(grpc.RpcError) as caught:
+                for reply in call:
+                    replies.append(reply)
+    assert replies == ([b"a"] if sent else [])
+    assert caught.value.code() == Status.UNAVAILABLE
+    assert "upstream_truncated" in caught.value.details()
 
 
 # ---- Routes, logs, metrics ----------------------------------------------------------------------
@@ -300,7 +337,7 @@ def test_an_upstream_that_dies_midway(gateway, sent):
 def calls_of(gateway, route="calls"):
     found = {}
     for key, value in gateway.metrics().items():
-        match = re.fullmatch(r'gatehouse_route_grpc_calls_total\{route="(\w+)",grpc_status="(\w+)"\}',
+        match = re.fullmatch(r'gatehouse_grpc_calls_total\{route="(\w+)",grpc_status="(\w+)"\}',
                              key)
         if match and match.group(1) == route:
             found[match.group(2)] = int(value)
@@ -321,11 +358,11 @@ format = $grpc_service $grpc_method $grpc_status $status $reason
         status_of(lambda: stub.unary(b"", metadata=(("sleep", "20"), ("grpc-timeout", "100m"))))
     path = f"{folder}/0/access.log"
     eventually(lambda: open(path).read().count("\n") == 4, "four lines", 5)
-    assert open(path).read().splitlines() == [
-        "demo.Echo Unary 0 200 none",
-        "demo.Echo Unary 5 200 none",
-        "demo.Echo Count 0 200 none",
-        "demo.Echo Unary 4 200 grpc_deadline"]
+    lines = open(path).read().splitlines()
+    assert lines[:3] == ["demo.Echo Unary 0 200 none", "demo.Echo Unary 5 200 none",
+                         "demo.Echo Count 0 200 none"]
+    # The upstream knows the deadline as well: one of both is first.
+    assert lines[3].startswith("demo.Echo Unary 4 200 ")
     assert calls_of(one) == {"OK": 2, "NOT_FOUND": 1, "DEADLINE_EXCEEDED": 1}
 
 

@@ -102,7 +102,7 @@ def test_a_failed_call(web, kind):
     assert told["grpc-status"] == "5" and told["x-detail"] == "gone"
     assert unquote(told["grpc-message"]) == MESSAGE
     metrics = gateway.metrics()
-    assert metrics['gatehouse_route_grpc_calls_total{route="calls",grpc_status="NOT_FOUND"}'] == 1
+    assert metrics['gatehouse_grpc_calls_total{route="calls",grpc_status="NOT_FOUND"}'] == 1
 
 
 @pytest.mark.parametrize("kind", [BINARY, TEXT])

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/grpc_health.h"
 #include "core/config_values.h"
 #include "core/unique_fd.h"
 
@@ -155,6 +156,9 @@ struct HealthProbes::State {
     long status = 0;
     curl_easy_getinfo(probe.easy, CURLINFO_RESPONSE_CODE, &status);
     probe.answer.status = static_cast<int>(status);
+    if (result == CURLE_OK && probe.check.kind == HealthCheck::Kind::kGrpc) {
+      return judge_grpc_health(probe.answer);
+    }
     // A body that was longer than what is looked at was broken off by ourselves.
     if (result == CURLE_OK || (result == CURLE_WRITE_ERROR && probe.enough)) {
       return judge(probe.check, probe.answer);
@@ -250,8 +254,11 @@ struct HealthProbes::State {
     return curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &pem) == CURLE_OK;
   }
 
-  static long http_version(const ProbeTransport& transport, bool secure) {
-    switch (transport.protocol) {
+  static long http_version(const HealthCheck& check, bool secure) {
+    if (check.kind == HealthCheck::Kind::kGrpc) {
+      return secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+    }
+    switch (check.transport.protocol) {
       case ProbeTransport::Protocol::kH2:
         return secure ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
       case ProbeTransport::Protocol::kAuto:
@@ -272,9 +279,17 @@ struct HealthProbes::State {
       const std::string& named = check.transport.server_name;
       authority = named.empty() ? std::string(host) : named;
     }
-    const std::string url = (secure ? "https://" : "http://") + authority + check.path;
+    const bool grpc = check.kind == HealthCheck::Kind::kGrpc;
+    const std::string url = (secure ? "https://" : "http://") + authority +
+                            (grpc ? std::string(kGrpcHealthPath) : check.path);
     const std::string host_field = "Host: " + (check.host.empty() ? std::string(host) : check.host);
-    for (const char* field : {host_field.c_str(), "Connection: close"}) {
+    std::vector<const char*> fields{host_field.c_str()};
+    if (grpc) {
+      fields.insert(fields.end(), {"Content-Type: application/grpc", "TE: trailers"});
+    } else {
+      fields.push_back("Connection: close");
+    }
+    for (const char* field : fields) {
       curl_slist* longer = curl_slist_append(probe.fields, field);
       if (longer == nullptr) return finish(probe, {false, "out of memory"});
       probe.fields = longer;
@@ -286,7 +301,8 @@ struct HealthProbes::State {
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, secure ? "https" : "http");
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, http_version(check.transport, secure));
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, http_version(check, secure));
+    if (check.transport.proxy_protocol) curl_easy_setopt(easy, CURLOPT_HAPROXYPROTOCOL, 1L);
     if (secure && !set_tls(probe, check.transport, to)) {
       return finish(probe, {false, "the authorities to believe cannot be read"});
     }
@@ -300,6 +316,11 @@ struct HealthProbes::State {
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, &probe);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &State::on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, &probe);
+    if (grpc) {
+      const std::string call = grpc_health_request(check.service);
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, static_cast<long>(call.size()));
+      curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, call.data());
+    }
     if (check.method == "HEAD") curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     if (address.is_unix()) {
       curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, std::string(address.path()).c_str());

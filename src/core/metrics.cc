@@ -15,7 +15,7 @@
 namespace gatehouse {
 namespace {
 
-constexpr uint32_t kLayoutVersion = 5;
+constexpr uint32_t kLayoutVersion = 6;
 constexpr std::string_view kNamesZone = "metrics.series";
 constexpr std::string_view kNamesType = "metric_names";
 constexpr std::string_view kRowType = "metric_row";

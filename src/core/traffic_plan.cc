@@ -16,13 +16,14 @@ using Json = nlohmann::json;
 constexpr int kVersion = 1;
 constexpr int64_t kDurationMax = int64_t{1000} * 3600 * 24 * 365;
 
-constexpr const char* kHealthKinds[] = {"none", "http", "tcp"};
+constexpr const char* kHealthKinds[] = {"none", "http", "tcp", "grpc"};
 constexpr const char* kDiscoveryKinds[] = {"none", "dns", "srv", "file", "api"};
 
 constexpr const char* kProtocols[] = {"auto", "http1", "h2"};
 
 Json transport_to_json(const ProbeTransport& transport) {
   return {{"kind", kProtocols[static_cast<size_t>(transport.protocol)]},
+          {"proxy_protocol", transport.proxy_protocol},
           {"secure", transport.secure},
           {"verify", transport.verify},
           {"authorities", transport.authorities},
@@ -41,6 +42,7 @@ Json health_to_json(const HealthCheck& check) {
           {"expect", std::move(expect)},
           {"fields", std::move(fields)},
           {"body", check.body},
+          {"service", check.service},
           {"port", check.port},
           {"every", check.every.count()},
           {"timeout", check.timeout.count()},
@@ -102,6 +104,7 @@ Kind kind_at(const Json& json, const char* const (&names)[kCount]) {
 ProbeTransport transport_from_json(const Json& json) {
   ProbeTransport transport;
   transport.protocol = kind_at<ProbeTransport::Protocol>(json, kProtocols);
+  transport.proxy_protocol = json.at("proxy_protocol").get<bool>();
   transport.secure = json.at("secure").get<bool>();
   transport.verify = json.at("verify").get<bool>();
   transport.authorities = text_at(json, "authorities");
@@ -120,6 +123,8 @@ HealthCheck health_from_json(const Json& json) {
   check.method = text_at(json, "method");
   check.path = text_at(json, "path");
   check.host = text_at(json, "host");
+  check.service = text_at(json, "service");
+  if (check.service.size() > kHealthServiceMax) refuse("a service's name is too long");
   // They become parts of a request.
   for (const std::string* part : {&check.method, &check.path, &check.host}) {
     for (const char c : *part) {
@@ -152,8 +157,7 @@ HealthCheck health_from_json(const Json& json) {
   check.jitter = static_cast<uint32_t>(number_at(json, "jitter", 0, 10'000));
   check.rise = static_cast<uint32_t>(number_at(json, "rise", 1, 1000));
   check.fall = static_cast<uint32_t>(number_at(json, "fall", 1, 1000));
-  // A master of the version before sends none.
-  if (json.contains("transport")) check.transport = transport_from_json(json.at("transport"));
+  check.transport = transport_from_json(json.at("transport"));
   return check;
 }
 

@@ -37,6 +37,7 @@ struct FieldExpectation {
 struct ProbeTransport {
   enum class Protocol : uint8_t { kAuto, kHttp1, kH2 };
   Protocol protocol = Protocol::kAuto;  // as [upstream] protocol
+  bool proxy_protocol = false;          // connections begin with a PROXY header
   bool secure = false;                  // of targets that no line stands for: https
   bool verify = true;
   std::string authorities;  // PEM; empty: the system's
@@ -46,7 +47,7 @@ struct ProbeTransport {
 
 // How the agent finds out whether a target is up: [upstream] health.
 struct HealthCheck {
-  enum class Kind : uint8_t { kNone, kHttp, kTcp };
+  enum class Kind : uint8_t { kNone, kHttp, kTcp, kGrpc };
   Kind kind = Kind::kNone;
   // Of an HTTP check.
   std::string method = "GET";  // or HEAD
@@ -54,8 +55,9 @@ struct HealthCheck {
   std::string host;  // empty: the target's own
   std::vector<StatusRange> expect = std::vector<StatusRange>(1);
   std::vector<FieldExpectation> fields;
-  std::string body;  // text that has to be in the first kHealthBodyMax bytes; empty: any
-  // Of both.
+  std::string body;     // text that has to be in the first kHealthBodyMax bytes; empty: any
+  std::string service;  // of a gRPC check; empty: the server as a whole
+  // Of all.
   uint16_t port = 0;  // 0: the target's
   Duration every = std::chrono::seconds(5);
   Duration timeout = std::chrono::seconds(2);
@@ -67,6 +69,7 @@ struct HealthCheck {
   friend bool operator==(const HealthCheck&, const HealthCheck&) = default;
 };
 
+inline constexpr size_t kHealthServiceMax = 100;
 inline constexpr size_t kHealthBodyMax = size_t{64} << 10;
 
 // Where an upstream's targets come from, besides its lines: [upstream] discover.

@@ -28,7 +28,8 @@ std::string failure_of(const TlsLayer& tls) {
 }  // namespace
 
 Task<Reason> connect_target(EventLoop& loop, TargetState& state, const SocketAddress& address,
-                            Duration patience, std::unique_ptr<TlsLayer> tls,
+                            Duration patience, std::string_view header,
+                            std::unique_ptr<TlsLayer> tls,
                             std::unique_ptr<UpstreamConnection>& connection) {
   const Moment until = loop.now() + patience;
   ConnectStart start = start_connect(address);
@@ -46,6 +47,14 @@ Task<Reason> connect_target(EventLoop& loop, TargetState& state, const SocketAdd
       co_return result.status == IoStatus::kTimeout ? Reason::kUpstreamConnectTimeout
                                                     : Reason::kUpstreamConnectFailed;
     }
+  }
+  if (!header.empty()) {
+    const IoResult sent = co_await connection->stream().write(header, patience);
+    if (!sent.ok()) {
+      connection.reset();
+      co_return Reason::kUpstreamConnectFailed;
+    }
+    connection->set_header(header);
   }
   if (tls == nullptr) co_return Reason::kNone;
   connection->stream().start_tls(std::move(tls));

@@ -14,10 +14,12 @@
 namespace gatehouse {
 
 // Sets `connection`, or says why there is none: kUpstreamConnectFailed, kUpstreamConnectTimeout,
-// kUpstreamTlsFailed. With `tls` (http/upstream_tls) the handshake is a part of it, and of the
+// kUpstreamTlsFailed. `header`, where it is not empty, goes out first
+// (PROXY protocol). With `tls` (http/upstream_tls) the handshake is a part of it, and of the
 // time. All references outlive the task.
 Task<Reason> connect_target(EventLoop& loop, TargetState& state, const SocketAddress& address,
-                            Duration patience, std::unique_ptr<TlsLayer> tls,
+                            Duration patience, std::string_view header,
+                            std::unique_ptr<TlsLayer> tls,
                             std::unique_ptr<UpstreamConnection>& connection);
 
 // Whether the target has chosen HTTP/2 (RFC 9113 §3.2).

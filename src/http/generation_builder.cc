@@ -207,7 +207,7 @@ void GenerationBuilder::check_sockets() {
                      suggest_name(conf.pool, names, "the name of a [workers] section, or default"));
     }
     if (section.is_broken()) continue;
-    check_proxy_protocol(*listener);
+    if (listener->redirects_to == nullptr) check_proxy_protocol(*listener);
     const DirectiveTable& table =
         listener->redirects_to != nullptr ? kListenerTlsTable : kListenerSocketTable;
     const std::string_view key = listener->redirects_to != nullptr ? "redirect_http"

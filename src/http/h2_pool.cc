@@ -57,8 +57,8 @@ Task<void> H2Pool::dial(SocketAddress address, std::shared_ptr<const TargetTrans
                         std::unique_ptr<TlsLayer> tls) {
   const bool asks = tls != nullptr;
   std::unique_ptr<UpstreamConnection> transport;
-  Task<Reason> connecting =
-      connect_target(loop_, state_, address, settings->connect_timeout, std::move(tls), transport);
+  Task<Reason> connecting = connect_target(loop_, state_, address, settings->connect_timeout, {},
+                                           std::move(tls), transport);
   dial_failure_ = co_await connecting;
   if (dial_failure_ == Reason::kNone) {
     if (!asks || chose_h2(*transport)) {

@@ -21,7 +21,8 @@ constexpr uint64_t kRowMax = 1000;
 constexpr Directive kDirectives[] = {
     directive<&UpstreamHealthConf::health>(
         "health",
-        "How the agent checks each target: a request, or tcp for a connection. A check is made at "
+        "How the agent checks each target: a request, grpc for a call of the gRPC health protocol "
+        "(of a service, where one is named), or tcp for a connection. A check is made at "
         "once and then at this interval, give or take the jitter; the target is down after `fall` "
         "bad answers in a row and up again after `rise` good ones, and the first answer of all "
         "counts by itself. Expected may be statuses, fields (header NAME or \"NAME: VALUE\") and a "
@@ -101,6 +102,15 @@ Result<void> read_field(std::string_view& text, HealthCheck& check) {
   return {};
 }
 
+Result<void> read_service(std::string_view& text, HealthCheck& check) {
+  check.service = take_word(text);
+  const bool legal = !check.service.empty() && check.service.size() <= kHealthServiceMax &&
+                     std::all_of(check.service.begin(), check.service.end(),
+                                 [](char c) { return c > 0x20 && c < 0x7f && c != '"'; });
+  if (!legal) return about("service", "not the name of a service");
+  return {};
+}
+
 Result<void> read_host(std::string_view& text, HealthCheck& check) {
   check.host = take_word(text);
   const bool legal =
@@ -139,6 +149,11 @@ Result<void> read_part(std::string_view name, std::string_view& text, HealthChec
     }
     known.insert(known.end(), {"expect", "header", "host", "body"});
   }
+  if (check.kind == HealthCheck::Kind::kGrpc) {
+    if (name == "service") return read_service(text, check);
+    if (name == "host") return read_host(text, check);
+    known.insert(known.end(), {"service", "host"});
+  }
   return Error{fmt::format("\"{}\": {}", name, unknown_word(name, known).message)};
 }
 
@@ -156,6 +171,8 @@ Result<HealthCheck> ValueType<HealthCheck>::parse(std::string_view text) {
   }
   if (first == "tcp") {
     check.kind = HealthCheck::Kind::kTcp;
+  } else if (first == "grpc") {
+    check.kind = HealthCheck::Kind::kGrpc;
   } else if (first == "GET" || first == "HEAD") {
     check.kind = HealthCheck::Kind::kHttp;
     check.method = first;
@@ -185,7 +202,9 @@ Result<HealthCheck> ValueType<HealthCheck>::parse(std::string_view text) {
 std::string ValueType<HealthCheck>::format(const HealthCheck& check) {
   if (check.kind == HealthCheck::Kind::kNone) return "none";
   const bool http = check.kind == HealthCheck::Kind::kHttp;
-  std::string text = http ? check.method + " " + check.path : "tcp";
+  const bool grpc = check.kind == HealthCheck::Kind::kGrpc;
+  std::string text = http ? check.method + " " + check.path : grpc ? "grpc" : "tcp";
+  if (!check.service.empty()) text += " service " + check.service;
   text += " every " + ValueType<Duration>::format(check.every);
   text += " timeout " + ValueType<Duration>::format(check.timeout);
   text += " jitter " + ValueType<Percent>::format({check.jitter});
@@ -200,15 +219,16 @@ std::string ValueType<HealthCheck>::format(const HealthCheck& check) {
       text += " header " + quoted_word(field.name + value);
     }
     if (!check.body.empty()) text += " body " + quoted_word(check.body);
-    if (!check.host.empty()) text += " host " + check.host;
   }
+  if (!check.host.empty()) text += " host " + check.host;
   if (check.port != 0) text += fmt::format(" port {}", check.port);
   return text + fmt::format(" rise {} fall {}", check.rise, check.fall);
 }
 
 std::string ValueType<HealthCheck>::expected() {
-  return "none, tcp, or GET or HEAD and a path; then every, timeout, jitter, expect, header, body, "
-         "host, port, rise, fall";
+  return "none, tcp, grpc, or GET or HEAD and a path; then every, timeout, jitter, expect, header, "
+         "body, "
+         "host, port, rise, fall, and of grpc service";
 }
 
 Result<Discovery> ValueType<Discovery>::parse(std::string_view text) {

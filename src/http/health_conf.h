@@ -4,6 +4,7 @@
 //   health   = GET /healthz every 5s timeout 2s jitter 10% expect 200-299 404 header "X-Ready: yes"
 //              body "all well" host app.example.com port 8081 rise 2 fall 3
 //   health   = tcp every 2s
+//   health   = grpc service helloworld.Greeter every 5s
 //   discover = dns
 //   discover = dns srv every 10s
 //   discover = file /etc/gatehouse/users.json

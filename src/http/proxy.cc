@@ -12,6 +12,7 @@
 #include "http/h1_writer.h"
 #include "http/h2_pool.h"
 #include "http/proxy_exchange.h"
+#include "http/proxy_protocol_out.h"
 #include "http/target_queue.h"
 
 namespace gatehouse {
@@ -117,11 +118,13 @@ void Proxy::begin_try(TargetLease&& lease, bool retried) {
   lease_ = std::move(lease);
   UpstreamTarget& target = lease_.target();
   ++exchange_.tries;
+  if (conf_.proxy_protocol != ProxyProtocolOut::kOff && proxy_header_.empty()) [[unlikely]]
+    proxy_header_ = proxy_header_for(exchange_, conf_.proxy_protocol);
   tried_ = true;
   exchange_.set_target(lease_);
   exchange_.times.upstream_started = loop_.now();
   drop_connection();
-  if (!retried) connection_ = target.state->take_idle();
+  if (!retried) connection_ = target.state->take_idle(proxy_header_);
   // What is left of a connection that was dying has no room.
   if (connection_ == nullptr && may_share(target)) {
     call_ = target.state->h2().reserve(exchange_.arena);
@@ -198,8 +201,8 @@ Duration Proxy::connect_patience() const {
 
 Task<Reason> Proxy::connect(UpstreamTarget& target,
                             std::unique_ptr<UpstreamConnection>& connection) {
-  return connect_target(loop_, *target.state, target.address, connect_patience(), nullptr,
-                        connection);
+  return connect_target(loop_, *target.state, target.address, connect_patience(), proxy_header_,
+                        nullptr, connection);
 }
 
 Reason Proxy::send_failed(const IoResult& result) {

@@ -198,6 +198,7 @@ class Proxy {
   // The try's way to the target: one of both, once it has been reached.
   std::unique_ptr<UpstreamConnection> connection_;
   std::unique_ptr<H2Call> call_;
+  std::string proxy_header_;  // with which a connection begins; empty: with none
   uint32_t connects_failed_ = 0;
   uint8_t refusals_ = 0;             // tries that targets have not looked at
   bool tried_ = false;               // a try has begun

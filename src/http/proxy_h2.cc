@@ -71,8 +71,8 @@ Task<Reason> Proxy::reach(UpstreamTarget& target, std::unique_ptr<UpstreamConnec
   }
   const auto left =
       std::max(std::chrono::duration_cast<Duration>(until - loop_.now()), Duration(1));
-  Task<Reason> connecting =
-      connect_target(loop_, *target.state, target.address, left, std::move(tls), connection);
+  Task<Reason> connecting = connect_target(loop_, *target.state, target.address, left,
+                                           proxy_header_, std::move(tls), connection);
   const Reason why = co_await connecting;
   if (why != Reason::kNone || !shares || !chose_h2(*connection)) co_return why;
   // It has changed its mind since.

@@ -43,7 +43,7 @@ Task<Reason> Proxy::wait_for_bytes(Stream& stream, Duration patience) {
 
 Task<Reason> Proxy::ask(HedgedTry& other) {
   UpstreamTarget& target = other.lease.target();
-  other.connection = target.state->take_idle();
+  other.connection = target.state->take_idle(proxy_header_);
   if (other.connection == nullptr && may_share(target)) {
     other.call = target.state->h2().reserve(exchange_.arena);
   }

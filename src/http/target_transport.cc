@@ -14,7 +14,7 @@ std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf,
   if (tls == nullptr && conf.protocol != UpstreamProtocol::kH2) return nullptr;
   auto transport = std::make_shared<TargetTransport>();
   transport->tls = std::move(tls);
-  transport->protocol = conf.protocol;
+  transport->protocol = conf.spoken();
   transport->h2.head_max = conf.head_max.count;
   transport->h2.fields_max = conf.fields_max;
   transport->h2.window = static_cast<uint32_t>(conf.h2_window.count);
@@ -25,7 +25,7 @@ std::shared_ptr<const TargetTransport> make_transport(const UpstreamConf& conf,
   transport->keepalive_requests = conf.keepalive_requests;
   transport->keeps_idle = conf.keepalive != 0;
   transport->key = fmt::format(
-      " {} {} {} {} {} {} {} {} {}{}", ValueType<UpstreamProtocol>::format(conf.protocol),
+      " {} {} {} {} {} {} {} {} {}{}", ValueType<UpstreamProtocol>::format(conf.spoken()),
       conf.head_max.count, conf.fields_max, conf.h2_window.count, conf.connect_timeout.count(),
       conf.write_timeout.count(), conf.keepalive_timeout.count(), conf.keepalive_age.count(),
       conf.keepalive_requests, transport->tls != nullptr ? transport->tls->key : "");

@@ -23,7 +23,8 @@ ProbeTransport transport_of(const ConfigSource& source, const ConfigSection& sec
   const auto& conf = section.get<UpstreamConf>(kUpstreamTable);
   const auto& tls = section.get<UpstreamTlsConf>(kUpstreamTlsTable);
   ProbeTransport transport;
-  switch (conf.protocol) {
+  transport.proxy_protocol = conf.proxy_protocol != ProxyProtocolOut::kOff;
+  switch (conf.spoken()) {
     case UpstreamProtocol::kAuto:
       break;
     case UpstreamProtocol::kHttp1:

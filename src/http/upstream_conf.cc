@@ -81,6 +81,12 @@ constexpr Directive kUpstreamDirectives[] = {
         "h2_window",
         "Bytes of an answer over HTTP/2 that a target may send before the client has taken them.",
         "256k", range(64_KiB, 16_MiB)),
+    directive<&UpstreamConf::proxy_protocol>(
+        "proxy_protocol",
+        "Begins each connection to a target with a PROXY header, v1 (a line) or v2 (binary, with "
+        "ALPN, host name and TLS facts), that says who the client is. A kept-alive connection then "
+        "belongs to one client connection; connections are not shared over HTTP/2.",
+        "v2"),
     directive<&UpstreamConf::connect_tries>(
         "connect_tries", "Targets tried where connecting fails.", "3", range(1, 64)),
     directive<&UpstreamConf::balance>(
@@ -156,6 +162,10 @@ Result<void> check_host_name(std::string_view text) {
 }
 
 void check(const UpstreamConf& conf, SectionErrors& errors) {
+  if (conf.proxy_protocol != ProxyProtocolOut::kOff && conf.protocol == UpstreamProtocol::kH2) {
+    errors.add("proxy_protocol", "a connection over HTTP/2 has the requests of many clients",
+               "expected: protocol = http1 beside it");
+  }
   bool all_backup = !conf.target.empty();
   for (const TargetConf& target : conf.target) all_backup = all_backup && target.backup;
   if (all_backup) errors.add("target", "all targets are backup", "one that the others back up");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/config_values.h"
 #include "core/directive.h"
 #include "core/sockets.h"
 #include "core/units.h"
@@ -22,6 +23,9 @@ enum class UpstreamProtocol : uint8_t {
   kHttp1,
   kH2,  // over plain TCP by prior knowledge (RFC 9113 §3.3)
 };
+
+// Whether a connection to a target begins with a PROXY header, and of which version.
+enum class ProxyProtocolOut : uint8_t { kOff, kV1, kV2 };
 
 // One server of an upstream: http://ADDRESS:PORT or https://…, [weight N] [backup] [max_connections
 // N].
@@ -50,7 +54,8 @@ struct UpstreamConf {
   uint32_t keepalive_requests = 10000;
   TargetScheme discovered_scheme = TargetScheme::kHttp;
   UpstreamProtocol protocol = UpstreamProtocol::kAuto;
-  Bytes h2_window = 256_KiB;   // of an answer, that the client has not taken yet
+  Bytes h2_window = 256_KiB;  // of an answer, that the client has not taken yet
+  ProxyProtocolOut proxy_protocol = ProxyProtocolOut::kOff;
   uint32_t connect_tries = 3;  // targets tried where connecting fails
   BalanceConf balance;
   EjectConf eject;
@@ -62,6 +67,10 @@ struct UpstreamConf {
   Duration queue_timeout = std::chrono::seconds(5);
   std::string sticky_secret;  // empty: the shared segment's
 
+  // What is spoken: a connection that begins with a PROXY header is not shared.
+  UpstreamProtocol spoken() const {
+    return proxy_protocol == ProxyProtocolOut::kOff ? protocol : UpstreamProtocol::kHttp1;
+  }
   // Even one target alone is counted for this.
   bool needs_rows() const;
 };
@@ -86,6 +95,14 @@ struct ValueType<UpstreamProtocol> {
   static std::string format(UpstreamProtocol protocol);
   static std::string expected();
 };
+
+inline constexpr EnumName<ProxyProtocolOut> kProxyProtocolOutNames[] = {
+    {ProxyProtocolOut::kOff, "off"},
+    {ProxyProtocolOut::kV1, "v1"},
+    {ProxyProtocolOut::kV2, "v2"},
+};
+template <>
+struct ValueType<ProxyProtocolOut> : EnumValueType<ProxyProtocolOut, kProxyProtocolOutNames> {};
 
 extern const DirectiveTable kUpstreamTable;
 

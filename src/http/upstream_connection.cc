@@ -51,9 +51,12 @@ void TargetState::unlink(UpstreamConnection& connection) {
   --idle_count_;
 }
 
-std::unique_ptr<UpstreamConnection> TargetState::take_idle() {
-  while (newest_ != nullptr) {
-    std::unique_ptr<UpstreamConnection> connection(newest_);
+std::unique_ptr<UpstreamConnection> TargetState::take_idle(std::string_view header) {
+  for (UpstreamConnection* next = newest_; next != nullptr;) {
+    UpstreamConnection* const here = std::exchange(next, next->older_);
+    if (here->header_ != header) [[unlikely]]
+      continue;
+    std::unique_ptr<UpstreamConnection> connection(here);
     unlink(*connection);
     connection->stream().watch_activity(nullptr, nullptr);
     // Bytes or an end that came while nobody asked: the connection is of no use.

@@ -36,11 +36,14 @@ class UpstreamConnection {
   Stream& stream() { return stream_; }
   TargetState& state() { return state_; }
   bool reused() const { return exchanges_ > 0; }
+  // The PROXY header that it began with; empty where there was none.
+  void set_header(std::string_view header) { header_ = header; }
 
  private:
   friend class TargetState;
   Stream stream_;
   TargetState& state_;
+  std::string header_;
   Moment opened_;
   Moment idle_since_;
   uint32_t exchanges_ = 0;  // finished over it
@@ -59,8 +62,8 @@ class TargetState {
   TargetState(const TargetState&) = delete;
   TargetState& operator=(const TargetState&) = delete;
 
-  // An idle connection that is alive as far as is known, or null.
-  std::unique_ptr<UpstreamConnection> take_idle();
+  // An idle connection that is alive as far as is known and began with this PROXY header, or null.
+  std::unique_ptr<UpstreamConnection> take_idle(std::string_view header = {});
   // Gives a connection back after an exchange; closes it where the settings say so.
   void give_back(std::unique_ptr<UpstreamConnection> connection, const UpstreamConf& conf);
   // Closes what is idle; connections that several share take no further exchange.

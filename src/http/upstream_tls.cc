@@ -101,7 +101,7 @@ std::shared_ptr<const UpstreamTls> make_upstream_tls(const Config& config,
     pem = *text;
   }
   if (section.is_broken()) return nullptr;
-  const UpstreamProtocol protocol = section.get<UpstreamConf>(kUpstreamTable).protocol;
+  const UpstreamProtocol protocol = section.get<UpstreamConf>(kUpstreamTable).spoken();
   settings.alpn = offered(protocol);
   const auto make = [&]() -> std::shared_ptr<const TlsClient> {
     Result<std::shared_ptr<const TlsClient>> client = TlsClient::create(settings);

@@ -75,13 +75,36 @@ class Service:
             "Chat": grpc.stream_stream_rpc_method_handler(self.chat)})
 
 
+SERVING, NOT_SERVING = 1, 2
+
+
+class Health:
+    """grpc.health.v1.Health: the state of each service, as a number; {"": SERVING} at first."""
+
+    def __init__(self):
+        self.states = {"": SERVING, SERVICE: SERVING}
+        self.asked = []
+
+    def check(self, request, context):
+        name = request[2:].decode()
+        self.asked.append(name)
+        if name not in self.states:
+            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        return b"\x08" + bytes([self.states[name]])
+
+    def handler(self):
+        return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {
+            "Check": grpc.unary_unary_rpc_method_handler(self.check)})
+
+
 class Server:
-    """A gRPC server with the service demo.Echo, in threads of this process."""
+    """A gRPC server with the services demo.Echo and Health, in threads of this process."""
 
     def __init__(self, workers=32):
         self.service = Service()
+        self.health = Health()
         self.server = grpc.server(futures.ThreadPoolExecutor(workers), options=BIG)
-        self.server.add_generic_rpc_handlers([self.service.handler()])
+        self.server.add_generic_rpc_handlers([self.service.handler(), self.health.handler()])
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
 

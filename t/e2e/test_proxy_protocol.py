@@ -8,6 +8,7 @@ import time
 import pytest
 
 from peers import request_bytes
+from traffic_agent import watched
 from waiting import eventually
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -230,10 +231,11 @@ class Told:
         else:
             header = start + connection.read_exact(10)
             header += connection.read_exact(struct.unpack(">H", header[14:16])[0])
+        number = len(self.headers)
         self.headers.append(header)
         while True:
             connection.read_request()
-            self.requests.append(len(self.headers) - 1)
+            self.requests.append(number)
             connection.answer(b"ok")
 
 
@@ -310,8 +312,25 @@ def test_who_is_forwarded_for_is_the_client(proxy, upstream):
 def test_two_gateways_in_a_row(gateway, front):
     behind = front()
     before = gateway("[listener l]\naddress = 127.0.0.1:0\n[upstream b]\nproxy_protocol = v2\n"
+                     "keepalive = 0\n"
                      f"target = http://127.0.0.1:{behind.port}\n[route a]\nupstream = b\n")
     behind.sent = None
     with before.connect() as client:
         port = client.sock.getsockname()[1]
         assert client.get("/").body.startswith(b"127.0.0.1:%d " % port)
+
+
+def test_checks_begin_with_a_header_too(gateway, upstream):
+    told = Told(upstream)
+    gate = watched(gateway, f"""
+[listener l]
+address = 127.0.0.1:0
+[upstream app]
+target = {told.server.target}
+proxy_protocol = v2
+health = GET /health every 100ms rise 1 fall 2
+[route a]
+upstream = app
+""")
+    gate.wait_health("app/" + told.server.target[len("http://"):], "up")
+    assert told.headers[0].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")

@@ -165,9 +165,10 @@ Test(traffic_plan, what_is_no_plan_is_refused) {
   for (const char* part : {"health", "discover"}) {
     for (const auto& [key, value] : whole["upstreams"][0][part].items()) {
       const std::string name = key;
-      cr_assert(refused([&](Json& json) { json["upstreams"][0][part].erase(name); }), "%s", part);
+      cr_assert(refused([&](Json& json) { json["upstreams"][0][part].erase(name); }), "%s",
+                name.c_str());
       cr_assert(refused([&](Json& json) { json["upstreams"][0][part][name] = nullptr; }), "%s",
-                part);
+                name.c_str());
     }
   }
 }

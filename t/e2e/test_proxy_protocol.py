@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from peers import request_bytes
+from peers import answering, request_bytes
+from tls import Site
+from tls_server import TlsParty, https
 from traffic_agent import watched
 from waiting import eventually
 
@@ -334,3 +336,67 @@ upstream = app
 """)
     gate.wait_health("app/" + told.server.target[len("http://"):], "up")
     assert told.headers[0].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+
+
+# ---- Beside TLS ---------------------------------------------------------------------------------
+
+@pytest.fixture
+def site(folder):
+    made = Site(folder)
+    made.add("main", ["a.example"])
+    return made
+
+
+def tls_behind(gateway, context, header):
+    """A client whose TLS connection begins behind a header."""
+    client = gateway.connect()
+    client.send(header)
+    client.sock = context.wrap_socket(client.sock, server_hostname="a.example")
+    return client
+
+
+@pytest.mark.parametrize("header", [line(), v2(checksum=True)])
+def test_tls_begins_behind_the_header(gateway, site, header):
+    server = gateway(site.sections + f"[listener l]\naddress = 127.0.0.1:0\ntls = on\n{ON}\n"
+                     "[route a]\nreply = 200 $client_address $scheme $tls_version\n")
+    with tls_behind(server, site.context(), header) as client:
+        for _ in range(2):
+            assert client.get("/").body == b"192.0.2.7 https TLSv1.3\n"
+
+
+def test_upstreams_are_told_of_tls(gateway, upstream, site):
+    told = Told(upstream)
+    server = gateway(site.sections + f"""
+[listener l]
+address = 127.0.0.1:0
+tls = on
+[upstream app]
+target = {told.server.target}
+proxy_protocol = v2
+[route a]
+upstream = app
+""")
+    with tls_behind(server, site.context(alpn=["http/1.1"]), b"") as client:
+        assert client.get("/").body == b"ok"
+    _, _, found = parse_v2(told.headers[0])
+    assert found[1] == b"http/1.1" and found[2] == b"a.example"
+    facts = found[0x20]
+    assert facts[0] == 1 and tlv(0x21, b"TLSv1.3") in facts and b"TLS_" in facts
+
+
+def test_tls_to_a_target_begins_behind_the_header(proxy, upstream, folder):
+    party = TlsParty(folder)
+    headers = []
+
+    def script(connection):
+        header = b""
+        while not header.endswith(b"\r\n"):     # and not a byte of what comes next
+            header += connection.sock.recv(1)
+        headers.append(header)
+        party.secure(answering(b"secret"))(connection)
+    gateway = proxy(https(upstream(script)), upstream=f"tls_ca = {party.ca}\nproxy_protocol = v1")
+    with gateway.connect() as client:
+        for _ in range(2):
+            assert client.get("/").body == b"secret"
+    assert len(headers) == 1 and headers[0].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+    assert party.facts[0]["alpn"] == "http/1.1"     # what is one client's is not shared

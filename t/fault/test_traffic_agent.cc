@@ -125,7 +125,7 @@ std::optional<ProbeOutcome> probe(Bench& bench, HealthCheck::Kind kind, const So
   Result<std::unique_ptr<HealthProbes>> probes = HealthProbes::create(*bench.loop);
   assert_true(probes.ok());
   std::optional<ProbeOutcome> outcome;
-  (*probes)->start(check, at, "host", [&outcome](ProbeOutcome told) {
+  (*probes)->start(check, at, "host", false, [&outcome](ProbeOutcome told) {
     assert_false(outcome.has_value());
     outcome = std::move(told);
   });

@@ -14,12 +14,12 @@ struct Bound {
   Config config;
 };
 
-Bound bind(const std::string& text) {
+Bound bound_from(const std::string& text) {
   Schema schema;
   add_certificate_section(schema);
   ConfigSource source = ConfigSource::from_text("/etc/gh/main.conf", text);
   ConfigErrors errors;
-  Config config = Config::bind(source, schema, errors);
+  Config config = Config::bound_from(source, schema, errors);
   cr_assert(errors.empty(), "%s", errors.text().c_str());
   return {std::move(source), std::move(config)};
 }
@@ -29,7 +29,7 @@ Bound bind(const std::string& text) {
 TestSuite(certificate_conf, .timeout = 20);
 
 Test(certificate_conf, the_plan_has_paths_and_places) {
-  const Bound bound = bind(
+  const Bound bound = bound_from(
       "[certificate a]\ncertificate = tls/a.pem\nkey = /keys/a.key\nocsp = a.ocsp\n"
       "names = A.test *.a.test\n[certificate b]\ncertificate = b.pem\nkey = b.key\n"
       "certificate = c.pem\nkey = c.key\n");
@@ -53,13 +53,13 @@ Test(certificate_conf, sections_have_numbers_and_a_hash) {
   const char* pair = "certificate = x\nkey = x\n";
   const std::string a = std::string("[certificate a]\n") + pair;
   const std::string b = std::string("[certificate b]\n") + pair;
-  const Bound bound = bind(a + b);
+  const Bound bound = bound_from(a + b);
   cr_assert(certificate_number(bound.config, "a") == 0u);
   cr_assert(certificate_number(bound.config, "b") == 1u);
   cr_assert(!certificate_number(bound.config, "c"));
-  cr_assert(sections_hash_of(bound.config) == sections_hash_of(bind(a + b).config));
-  cr_assert(sections_hash_of(bound.config) != sections_hash_of(bind(b + a).config));
-  cr_assert(sections_hash_of(bound.config) != sections_hash_of(bind(a).config));
+  cr_assert(sections_hash_of(bound.config) == sections_hash_of(bound_from(a + b).config));
+  cr_assert(sections_hash_of(bound.config) != sections_hash_of(bound_from(b + a).config));
+  cr_assert(sections_hash_of(bound.config) != sections_hash_of(bound_from(a).config));
 }
 
 Test(certificate_conf, server_names) {

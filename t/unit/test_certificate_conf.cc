@@ -19,7 +19,7 @@ Bound bound_from(const std::string& text) {
   add_certificate_section(schema);
   ConfigSource source = ConfigSource::from_text("/etc/gh/main.conf", text);
   ConfigErrors errors;
-  Config config = Config::bound_from(source, schema, errors);
+  Config config = Config::bind(source, schema, errors);
   cr_assert(errors.empty(), "%s", errors.text().c_str());
   return {std::move(source), std::move(config)};
 }

@@ -35,6 +35,7 @@
 #include "core/log.h"
 #include "core/master.h"
 #include "core/metrics.h"
+#include "core/openssl_memory.h"
 #include "core/process_conf.h"
 #include "core/process_title.h"
 #include "core/resolver.h"
@@ -311,6 +312,7 @@ int run_command(const CommandLine& line) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments = gatehouse::init_process_title(argc, argv);
+  gatehouse::keep_openssl_buffers();
   gatehouse::CommandLine line;
   const int status = gatehouse::parse_command_line(arguments, line);
   if (status != 0) return status;

@@ -19,6 +19,12 @@ namespace {
 // A record holds at most this much (RFC 8446 §5.1).
 constexpr size_t kRecord = SSL3_RT_MAX_PLAIN_LENGTH;
 
+// Where a context says that its connections are to be light.
+int light_index() {
+  static const int index = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  return index;
+}
+
 }  // namespace
 
 // The BIO through which OpenSSL reads and writes.
@@ -28,7 +34,7 @@ struct TlsLayer::Bio {
   static int read(BIO* bio, char* into, int size) {
     BIO_clear_retry_flags(bio);
     if (size <= 0) return 0;
-    const int n = layer(bio).receive(into, static_cast<size_t>(size));
+    const int n = layer(bio).supply(into, static_cast<size_t>(size));
     if (n < 0 && layer(bio).error_ == 0) BIO_set_retry_read(bio);
     return n;
   }
@@ -78,6 +84,11 @@ void TlsLayer::prepare_context(SSL_CTX* context) {
   SSL_CTX_set_read_ahead(context, 1);
 }
 
+void TlsLayer::lighten_context(SSL_CTX* context) {
+  static char yes;
+  SSL_CTX_set_ex_data(context, light_index(), &yes);
+}
+
 Result<std::unique_ptr<TlsLayer>> TlsLayer::create(SSL_CTX* context) {
   SSL* ssl = SSL_new(context);
   const BIO_METHOD* method = Bio::method();
@@ -99,6 +110,7 @@ Result<std::unique_ptr<TlsLayer>> TlsLayer::server(SSL_CTX* context) {
   if (!layer) return layer;
   SSL_set_accept_state((*layer)->ssl_);
   (*layer)->early_open_ = SSL_get_max_early_data((*layer)->ssl_) != 0;
+  if (SSL_CTX_get_ex_data(context, light_index()) != nullptr) (*layer)->begin_light();
   return layer;
 }
 
@@ -119,8 +131,11 @@ Result<std::unique_ptr<TlsLayer>> TlsLayer::client(SSL_CTX* context,
 
 TlsLayer::~TlsLayer() {
   // OpenSSL would take the session for one that must not be resumed.
-  if (!failed_) SSL_set_shutdown(ssl_, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  if (!failed_ && ssl_ != nullptr) {
+    SSL_set_shutdown(ssl_, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  }
   SSL_free(ssl_);
+  X509_free(peer_);
 }
 
 int TlsLayer::receive(char* into, size_t size) {
@@ -223,7 +238,9 @@ IoResult TlsLayer::outcome(int result) {
 
 IoResult TlsLayer::handshake() {
   if (failed_) return {IoStatus::kError, error_, 0};
+  if (ssl_ == nullptr) return {};
   ERR_clear_error();
+  const bool clean = out_.empty();
   collect_ = true;
   IoResult done;
   if (early_open_) done = read_early();
@@ -232,12 +249,14 @@ IoResult TlsLayer::handshake() {
     if (result != 1) done = outcome(result);
   }
   collect_ = false;
+  if (light_) end_light_call(done.ok(), clean);
   // Also after a failure: the alert tells the peer why.
   const IoResult sent = flush();
   if (sent.status == IoStatus::kError && !failed_) return fail(sent.error);
   if (done.ok()) {
     early_shaking_ = !handshake_done();
-    more_ = early_shaking_ || socket_ready_ || SSL_has_pending(ssl_) != 0;
+    more_ = early_shaking_ || socket_ready_ || !in_.empty() ||
+            (ssl_ != nullptr && SSL_has_pending(ssl_) != 0);
   }
   return done;
 }
@@ -282,6 +301,7 @@ IoResult TlsLayer::end_early() {
 
 IoResult TlsLayer::read(std::span<char> into) {
   assert(!into.empty());
+  if (records_ != nullptr) return read_opened(into);
   if (failed_) return {IoStatus::kError, error_, 0};
   if (early_shaking_) [[unlikely]] {
     const IoResult shaken = end_early();
@@ -310,7 +330,7 @@ IoResult TlsLayer::read(std::span<char> into) {
       return {IoStatus::kOk, 0, filled};
     }
     // Less than asked for: that record is used up. Nothing behind it saves asking OpenSSL again.
-    if (SSL_has_pending(ssl_) == 0) {
+    if (SSL_has_pending(ssl_) == 0 && in_.empty()) {
       more_ = socket_ready_;
       return {IoStatus::kOk, 0, filled};
     }
@@ -318,6 +338,12 @@ IoResult TlsLayer::read(std::span<char> into) {
 }
 
 IoStatus TlsLayer::peek() {
+  if (records_ != nullptr) {
+    if (!plain_.empty()) return IoStatus::kOk;
+    const IoStatus opened = open_record().status;
+    if (opened == IoStatus::kOk) more_ = true;
+    return opened;
+  }
   if (failed_) return IoStatus::kError;
   if (early_shaking_) [[unlikely]] {
     const IoResult shaken = end_early();
@@ -337,6 +363,8 @@ size_t TlsLayer::encrypt(std::span<const iovec> parts) {
   if (failed_ || write_error_ != 0) return 0;
   size_t total = 0;
   for (const iovec& part : parts) total += part.iov_len;
+  if (records_ != nullptr)
+    return seal_parts(parts, std::min(total, kBatch)) ? std::min(total, kBatch) : 0;
   collect_ = total > kRecord;
   size_t taken = 0;
   size_t part = 0;
@@ -403,17 +431,25 @@ bool TlsLayer::write(const char* bytes, size_t size) {
 void TlsLayer::close_write() {
   if (said_goodbye_ || ended_ || failed_ || write_error_ != 0 || !handshake_done()) return;
   said_goodbye_ = true;
-  (void)SSL_shutdown(ssl_);
-  ERR_clear_error();
+  if (records_ != nullptr) {
+    char alert[TlsRecords::wire_size(2)];
+    if (records_->seal_alert(SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY, alert)) {
+      emit(alert, sizeof(alert));
+    }
+  } else {
+    (void)SSL_shutdown(ssl_);
+    ERR_clear_error();
+  }
   (void)flush();
 }
 
 std::string_view TlsLayer::cipher() const {
-  const SSL_CIPHER* cipher = SSL_get_current_cipher(ssl_);
+  const SSL_CIPHER* cipher = ssl_ != nullptr ? SSL_get_current_cipher(ssl_) : cipher_;
   return cipher != nullptr ? SSL_CIPHER_get_name(cipher) : std::string_view();
 }
 
 std::string_view TlsLayer::alpn() const {
+  if (ssl_ == nullptr) return {alpn_, alpn_size_};
   const unsigned char* name = nullptr;
   unsigned size = 0;
   SSL_get0_alpn_selected(ssl_, &name, &size);
@@ -421,12 +457,14 @@ std::string_view TlsLayer::alpn() const {
 }
 
 std::string_view TlsLayer::server_name() const {
+  if (ssl_ == nullptr) return server_name_;
   const char* name = SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name);
   return name != nullptr ? name : std::string_view();
 }
 
 std::string TlsLayer::failure() const {
   if (error() == 0) return {};
+  if (records_ != nullptr && !records_->failure().empty()) return std::string(records_->failure());
   if (failure_ == 0) return at_end_ ? "the peer closed the connection" : std::strerror(error());
   const char* reason = ERR_reason_error_string(failure_);
   std::string text = reason != nullptr ? reason : "error " + std::to_string(failure_);

@@ -8,7 +8,10 @@
 // one send; several records of one write, or of one flight of the handshake, leave in one send.
 //
 // At rest a connection holds no buffer: OpenSSL's are given back whenever nothing is in them
-// (SSL_MODE_RELEASE_BUFFERS), `out_` when it is empty. What stays is OpenSSL's own state.
+// (SSL_MODE_RELEASE_BUFFERS), `out_` when it is empty. What stays is OpenSSL's own state: 14 KB.
+// So a server's connection of TLS 1.3 leaves OpenSSL's when the handshake is over, where its
+// context says so (lighten_context), and seals and opens its records itself: see
+// core/tls_records.h.
 //
 // The end of the peer's data is its close_notify (RFC 8446 §6.1). A connection that ends without
 // one was cut, by whomever: that is an error (ECONNRESET), never an end. Alerts, renegotiation
@@ -31,6 +34,7 @@
 #include "core/buffer.h"
 #include "core/io_result.h"
 #include "core/result.h"
+#include "core/tls_records.h"
 
 namespace gatehouse {
 
@@ -42,6 +46,9 @@ class TlsLayer {
 
   // Modes and options that this class relies on.
   static void prepare_context(SSL_CTX* context);
+
+  // For a server's context: connections keep no more of OpenSSL's than they need.
+  static void lighten_context(SSL_CTX* context);
 
   // The server's side of a connection. Fails where memory does.
   static Result<std::unique_ptr<TlsLayer>> server(SSL_CTX* context);
@@ -89,16 +96,17 @@ class TlsLayer {
   // ---- Facts
   // -------------------------------------------------------------------------------------
 
+  // Null once the connection needs it no more: see lighten_context().
   SSL* ssl() const { return ssl_; }
   // The layer that an SSL of ours belongs to, for callbacks.
   static TlsLayer* of(const SSL* ssl) { return static_cast<TlsLayer*>(SSL_get_app_data(ssl)); }
 
   // A server's handshake that let early data through is over for whoever awaits it; it goes on
   // within read(). Until this is true what was read may be a replay (RFC 8446 §8).
-  bool is_server() const { return SSL_is_server(ssl_) != 0; }
-  bool handshake_done() const { return SSL_is_init_finished(ssl_) != 0; }
+  bool is_server() const { return ssl_ == nullptr || SSL_is_server(ssl_) != 0; }
+  bool handshake_done() const { return ssl_ == nullptr || SSL_is_init_finished(ssl_) != 0; }
   // "TLSv1.3"; "unknown" before the handshake has got so far.
-  std::string_view version() const { return SSL_get_version(ssl_); }
+  std::string_view version() const { return ssl_ != nullptr ? SSL_get_version(ssl_) : "TLSv1.3"; }
   // The name of the cipher suite as OpenSSL and nginx write it: "TLS_AES_128_GCM_SHA256".
   std::string_view cipher() const;
   // The protocol chosen by ALPN (RFC 7301); empty where none was.
@@ -106,7 +114,11 @@ class TlsLayer {
   // The name that the client asked for (SNI), as it wrote it; empty where it gave none.
   std::string_view server_name() const;
   // True where an earlier session was resumed.
-  bool resumed() const { return SSL_session_reused(ssl_) != 0; }
+  bool resumed() const { return ssl_ != nullptr ? SSL_session_reused(ssl_) != 0 : resumed_; }
+  // The certificate that the peer has shown; null where it has not.
+  const X509* peer_certificate() const {
+    return ssl_ != nullptr ? SSL_get0_peer_certificate(ssl_) : peer_;
+  }
   // Why the connection failed, for the error log: "no shared cipher"; empty where it has not.
   std::string failure() const;
   // OpenSSL's packed error of the failure; 0 where there is none, or it was not OpenSSL's.
@@ -120,6 +132,16 @@ class TlsLayer {
 
   explicit TlsLayer(SSL* ssl) : ssl_(ssl) {}
   static Result<std::unique_ptr<TlsLayer>> create(SSL_CTX* context);
+  static void on_state(const SSL* ssl, int where, int result);
+  static void on_secret(const SSL* ssl, const char* line);
+  // After a handshake: goes on without OpenSSL's connection, where that is possible.
+  void leave_openssl();
+  // Opens the next record with bytes in it: kOk when plain_ has some.
+  IoResult open_record();
+  IoResult read_opened(std::span<char> into);
+  // recv into `in_`, which gets room for a record: kOk, kEof, kTimeout or kError.
+  IoResult fill();
+  bool seal_parts(std::span<const iovec> parts, size_t total);
   // Reads early data into `early_`, where there is room: kOk when there is some, or no more to
   // come.
   IoResult read_early();
@@ -130,6 +152,11 @@ class TlsLayer {
   IoResult outcome(int result);
   IoResult fail(int error);
   int receive(char* into, size_t size);
+  // What OpenSSL reads: in a light handshake no more than it asks for, from in_.
+  int supply(char* into, size_t size);
+  void begin_light();
+  // `clean`: nothing was waiting to be sent when it began.
+  void end_light_call(bool done, bool clean);
   void emit(const char* bytes, size_t size);
   // Sends what the kernel takes; how much that was. On failure all of it, with write_error_ set.
   size_t send_some(const char* bytes, size_t size);
@@ -150,6 +177,23 @@ class TlsLayer {
   int write_error_ = 0;
   unsigned long failure_ = 0;
   Buffer out_;
+  bool light_ = false;    // it is to leave OpenSSL after the handshake
+  bool wide_ = false;     // the peer sends records that need a larger buffer
+  bool closed_ = false;   // its close_notify was opened
+  bool resumed_ = false;  // as are the facts below: what OpenSSL's connection knew
+  uint8_t alpn_size_ = 0;
+  char alpn_[15] = {};
+  Buffer in_;              // what came and is not opened; in a light handshake what OpenSSL gets
+  std::span<char> plain_;  // what is left of the record that was opened last, in in_
+  struct Secrets {
+    TlsTrafficSecret read;
+    TlsTrafficSecret write;
+  };
+  std::unique_ptr<Secrets> secrets_;     // what on_secret() was told
+  std::unique_ptr<TlsRecords> records_;  // in the place of ssl_
+  const SSL_CIPHER* cipher_ = nullptr;
+  X509* peer_ = nullptr;
+  std::string server_name_;
   Buffer early_;  // early data that nobody has read
 };
 

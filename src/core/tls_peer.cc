@@ -110,11 +110,11 @@ std::string end_text(const X509* certificate) {
 }  // namespace
 
 bool tls_peer_has_certificate(const TlsLayer& layer) {
-  return SSL_get0_peer_certificate(layer.ssl()) != nullptr;
+  return layer.peer_certificate() != nullptr;
 }
 
 std::string tls_peer_text(const TlsLayer& layer, TlsPeerFact fact) {
-  const X509* certificate = SSL_get0_peer_certificate(layer.ssl());
+  const X509* certificate = layer.peer_certificate();
   if (certificate == nullptr) return {};
   switch (fact) {
     case TlsPeerFact::kSubject:

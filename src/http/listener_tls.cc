@@ -152,6 +152,9 @@ void ListenerTls::set_callbacks(bool http2) {
   SSL_CTX* context = context_.get();
   protocols_ = http2 ? kProtocolsWithH2 : kProtocols;
   SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN);
+  TlsLayer::lighten_context(context);
+  // Who needs a ticket for each of several connections gets another with each that is resumed.
+  SSL_CTX_set_num_tickets(context, 1);
   SSL_CTX_set_tlsext_servername_callback(context, &ListenerTls::on_server_name);
   SSL_CTX_set_tlsext_servername_arg(context, this);
   SSL_CTX_set_cert_cb(context, &ListenerTls::on_certificate, this);

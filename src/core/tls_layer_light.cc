@@ -113,7 +113,7 @@ void TlsLayer::leave_openssl() {
   if (records_ == nullptr) return;
   const std::string_view protocol = alpn();
   alpn_size_ = static_cast<uint8_t>(std::min(protocol.size(), sizeof(alpn_)));
-  std::memcpy(alpn_, protocol.data(), alpn_size_);
+  if (alpn_size_ != 0) std::memcpy(alpn_, protocol.data(), alpn_size_);
   server_name_ = server_name();
   resumed_ = resumed();
   cipher_ = SSL_get_current_cipher(ssl_);

@@ -95,6 +95,10 @@ class H2Transfer {
   // Bytes of body framed so far: whoever waits sees that it goes on.
   uint64_t body_sent() const { return body_sent_; }
 
+ protected:
+  // There is no way to send it. REQUIRES: it is not open.
+  void give_up() { end_ = End::kUnprocessed; }
+
  private:
   friend class H2Codec;
   Arena& arena_;

@@ -203,6 +203,8 @@ void H2Connection::die(std::string_view why) {
   idle_.cancel();
   setup_.cancel();
   silence_.cancel();
+  // By our own decision, or the target's in good order.
+  if (closing_ && codec_.active() == 0) transport_->say_goodbye();
   codec_.lose();
   deliver();
   pool_.bury(!ready_);
@@ -241,11 +243,17 @@ void H2Connection::remove(H2Call& call) {
 }
 
 bool H2Call::open(std::span<const nghttp2_nv> fields, bool has_body) {
-  if (connection_ == nullptr || connection_->dead_ || connection_->closing_) return false;
-  if (!std::exchange(opened_, true)) --connection_->reserved_;
-  if (!connection_->codec_.open(*this, fields, has_body)) return false;
-  connection_->kick();
-  return true;
+  const bool there = connection_ != nullptr && !connection_->dead_ && !connection_->closing_;
+  if (there) {
+    opened_ = true;
+    --connection_->reserved_;
+    if (connection_->codec_.open(*this, fields, has_body)) {
+      connection_->kick();
+      return true;
+    }
+  }
+  give_up();
+  return false;
 }
 
 H2Call::Sent H2Call::send(std::string_view bytes, bool last, const FieldList* trailers,

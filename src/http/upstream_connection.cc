@@ -31,12 +31,14 @@ TargetState::~TargetState() {
 }
 
 void TargetState::close_idle() {
-  while (newest_ != nullptr) {
-    UpstreamConnection* connection = newest_;
-    unlink(*connection);
-    delete connection;
-  }
+  while (newest_ != nullptr) close_rested(*newest_);
   if (h2_ != nullptr) h2_->retire();
+}
+
+void TargetState::close_rested(UpstreamConnection& connection) {
+  unlink(connection);
+  connection.say_goodbye();
+  delete &connection;
 }
 
 H2Pool& TargetState::h2() {
@@ -72,14 +74,13 @@ void TargetState::give_back(std::unique_ptr<UpstreamConnection> connection,
   const bool worn_out =
       (conf.keepalive_requests != 0 && connection->exchanges_ >= conf.keepalive_requests) ||
       (conf.keepalive_age != Duration::zero() && now >= connection->opened_ + conf.keepalive_age);
-  if (worn_out || conf.keepalive == 0 || connection->stream().may_read()) return;
-  // The target is named no more: there will be no other exchange with it.
-  if (holders_ == 0 && states_ != nullptr) return;
-  if (idle_count_ >= conf.keepalive) {
-    UpstreamConnection* victim = oldest_;
-    unlink(*victim);
-    delete victim;
+  // A target that is named no more gets no other exchange.
+  const bool unnamed = holders_ == 0 && states_ != nullptr;
+  if (worn_out || unnamed || conf.keepalive == 0 || connection->stream().may_read()) {
+    connection->say_goodbye();
+    return;
   }
+  if (idle_count_ >= conf.keepalive) close_rested(*oldest_);
   UpstreamConnection* idle = connection.release();
   idle->stream().watch_activity(&TargetState::on_idle_activity, idle);
   idle->idle_since_ = now;
@@ -94,17 +95,14 @@ void TargetState::give_back(std::unique_ptr<UpstreamConnection> connection,
 
 void TargetState::on_idle_activity(void* connection) {
   auto* idle = static_cast<UpstreamConnection*>(connection);
-  idle->state_.unlink(*idle);
-  delete idle;
+  idle->state_.close_rested(*idle);
 }
 
 void TargetState::on_expiry(void* self) {
   auto* state = static_cast<TargetState*>(self);
   const Moment now = state->loop_.now();
   while (state->oldest_ != nullptr && now >= state->oldest_->idle_since_ + state->idle_timeout_) {
-    UpstreamConnection* old = state->oldest_;
-    state->unlink(*old);
-    delete old;
+    state->close_rested(*state->oldest_);
   }
   if (state->oldest_ != nullptr) {
     state->loop_.arm(state->expiry_, state->oldest_->idle_since_ + state->idle_timeout_);

@@ -36,6 +36,11 @@ class UpstreamConnection {
   Stream& stream() { return stream_; }
   TargetState& state() { return state_; }
   bool reused() const { return exchanges_ > 0; }
+  // Before it is closed with nothing under way: over TLS the target is told that this is the end
+  // (RFC 8446 §6.1). One that is cut off says nothing.
+  void say_goodbye() {
+    if (stream_.tls() != nullptr) stream_.shutdown_write();
+  }
   // The PROXY header that it began with; empty where there was none.
   void set_header(std::string_view header) { header_ = header; }
 
@@ -95,6 +100,8 @@ class TargetState {
   static void on_idle_activity(void* connection);
   static void on_expiry(void* self);
   void unlink(UpstreamConnection& connection);
+  // REQUIRES: it is idle.
+  void close_rested(UpstreamConnection& connection);
 
   EventLoop& loop_;
   const std::string key_;

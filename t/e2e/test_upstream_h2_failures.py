@@ -276,7 +276,7 @@ def malformed_gateway():
     server = Upstream(script)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        running = Gateway(folder, proxy_config(server, upstream=H2 + "\nresponse_timeout = 1s"
+        running = Gateway(folder, proxy_config(server, upstream=H2 + "\nresponse_timeout = 20s"
                                                      "\nupstream_keepalive_requests = 1"))
         running.start()
         try:

@@ -131,6 +131,26 @@ def test_client_certificate(gateway, upstream, folder, party):
     assert bare.get("/").status == 502
 
 
+@pytest.mark.parametrize("alpn", ["h2", "http/1.1"])
+def test_connection_ends_in_good_order(proxy, upstream, party, alpn):
+    """A kept connection is ended with close_notify, not cut."""
+    ends = []
+
+    def noted(script):
+        def noting(connection):
+            try:
+                script(connection)
+            finally:
+                ends.append(connection.ended or "cut")
+        return noting
+    server = upstream(party.secure(noted(answering(b"ok")), alpn=[alpn],
+                                   h2=noted(speaking_h2(answering_h2(b"ok")))))
+    gateway = proxy(https(server), upstream=f"tls_ca = {party.ca}\n"
+                                            "upstream_keepalive_timeout = 100ms")
+    assert gateway.get("/").body == b"ok"
+    eventually(lambda: ends == ["end"], lambda: f"an end in good order: {ends}")
+
+
 def test_sessions_are_resumed(proxy, upstream, party):
     server = upstream(party.secure(answering(b"hello"), alpn=["http/1.1"]))
     gateway = proxy(https(server), upstream=f"tls_ca = {party.ca}\nupstream_keepalive_requests = 1")

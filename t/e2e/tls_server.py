@@ -9,6 +9,7 @@ party.facts has one entry for each handshake: version, alpn, name asked for, res
 import ssl
 
 from certificates import Authority
+from peers import Gone
 
 
 def https(server):
@@ -47,7 +48,8 @@ class TlsParty:
 
         def secured(connection):
             try:
-                sock = context.wrap_socket(connection.sock, server_side=True)
+                sock = context.wrap_socket(connection.sock, server_side=True,
+                                           suppress_ragged_eofs=False)
             except (ssl.SSLError, OSError) as problem:
                 self.failures.append(problem)
                 return
@@ -59,6 +61,8 @@ class TlsParty:
             chosen = h2 if h2 and sock.selected_alpn_protocol() == "h2" else script
             try:
                 chosen(connection)
+            except ssl.SSLEOFError:
+                raise Gone(True) from None    # an end that TLS did not announce
             finally:
                 try:
                     sock.unwrap()

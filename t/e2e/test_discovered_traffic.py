@@ -121,6 +121,7 @@ def test_a_stale_agent_is_not_believed(gateway, upstream):
     gate.wait_health("app/" + one.address, "up")
     load = Load(gate, clients=2)
     two.healthy = False
+    gate.wait_health("app/" + two.address, "down")
     load.wait_names({"one"})
     # The master must not replace it meanwhile.
     agent = gate.agent_pid

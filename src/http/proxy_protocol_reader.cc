@@ -25,7 +25,9 @@ Task<ProxyRead> read_proxy_header(Stream& stream, Duration timeout, ProxyHeader&
       if (!ready.ok()) co_return {Status::kNothing, nullptr};
     }
     if (!bytes) bytes = Buffer(BufferClass::kHead);
-    const ssize_t peeked = ::recv(stream.fd(), bytes.tail(), kProxyHeaderMax, MSG_PEEK);
+    // Bytes that the stream has not been told of yet are left for later: it would not read them.
+    const ssize_t peeked =
+        stream.may_read() ? ::recv(stream.fd(), bytes.tail(), kProxyHeaderMax, MSG_PEEK) : 0;
     const size_t there = peeked > 0 ? static_cast<size_t>(peeked) : 0;
     const ProxyParse parsed = parse_proxy_header({bytes.view().data(), bytes.size() + there}, into);
     if (parsed.status == ProxyStatus::kRefused) co_return {Status::kRefused, parsed.problem};
